@@ -1,0 +1,1 @@
+"""nbgrader made safe and fast from below: what instructors run."""

@@ -1,0 +1,1 @@
+"""Parameter-efficient fine-tuning for students: methods, plans, counts, memory and training."""

@@ -1,0 +1,121 @@
+"""The six ways to adapt a model that the course teaches, and IA3: plain descriptions, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ALL_LINEAR = "all-linear"
+Targets = tuple[str, ...] | Literal["all-linear"]
+
+
+class MethodError(ValueError):
+    """A method whose numbers make no sense; the message names the field and what it may be."""
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise MethodError(f"{name} deve ser um inteiro maior ou igual a 1; recebi {value!r}.")
+
+
+def _check_targets(targets: Targets) -> None:
+    if targets == ALL_LINEAR:
+        return
+    if isinstance(targets, str) or not targets:
+        raise MethodError(
+            f"targets deve ser uma tupla de nomes de módulos, como ('q_proj', 'v_proj'), "
+            f"ou {ALL_LINEAR!r}; recebi {targets!r}."
+        )
+
+
+@dataclass(frozen=True)
+class Full:
+    """Full fine-tuning: every parameter is trained."""
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adaptation, W0 + (alpha/rank) B A (Hu et al., 2021, eq. 3), on the modules named in `targets`.
+
+    `rank` is peft's `r`, `alpha` its `lora_alpha`. With `use_rslora` the scaling is alpha/sqrt(rank)
+    (Kalajdzievski, 2023); with `use_dora` magnitude and direction are trained apart (Liu et al., 2024).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: Targets = ("q_proj", "v_proj")
+    dropout: float = 0.0
+    use_rslora: bool = False
+    use_dora: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least_one("rank", self.rank)
+        _check_targets(self.targets)
+        if not self.alpha > 0:
+            raise MethodError(f"alpha deve ser maior que 0; recebi {self.alpha!r}.")
+        if not 0 <= self.dropout < 1:
+            raise MethodError(f"dropout deve estar em [0, 1); recebi {self.dropout!r}.")
+
+    @property
+    def scaling(self) -> float:
+        """The factor in front of B A: alpha/rank, or alpha/sqrt(rank) with rsLoRA."""
+        return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
+
+
+@dataclass(frozen=True)
+class QLoRA(LoRA):
+    """LoRA on a base whose linear weights are stored in 4 bits (Dettmers et al., 2023)."""
+
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    double_quant: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quant_type not in ("nf4", "fp4"):
+            raise MethodError(f"quant_type deve ser 'nf4' ou 'fp4'; recebi {self.quant_type!r}.")
+
+
+@dataclass(frozen=True)
+class PrefixTuning:
+    """Trainable keys and values in front of every layer's (Li & Liang, 2021), without reparametrisation."""
+
+    num_virtual_tokens: int = 20
+
+    def __post_init__(self) -> None:
+        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+
+
+@dataclass(frozen=True)
+class PromptTuning:
+    """Trainable embeddings in front of the input (Lester et al., 2021)."""
+
+    num_virtual_tokens: int = 20
+
+    def __post_init__(self) -> None:
+        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+
+
+@dataclass(frozen=True)
+class IA3:
+    """Trained element-wise scales (Liu et al., 2022): of the input for `feedforward`, of the output for the rest."""
+
+    targets: tuple[str, ...] = ("k_proj", "v_proj", "down_proj")
+    feedforward: tuple[str, ...] = ("down_proj",)
+
+    def __post_init__(self) -> None:
+        _check_targets(self.targets)
+        if not set(self.feedforward) <= set(self.targets):
+            raise MethodError(f"feedforward deve ser parte de targets {self.targets}; recebi {self.feedforward}.")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Bottleneck adapters after attention and after the MLP (Houlsby et al., 2019): h + up(act(down(h)))."""
+
+    bottleneck: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least_one("bottleneck", self.bottleneck)
+
+
+Method = Full | LoRA | QLoRA | PrefixTuning | PromptTuning | IA3 | Adapter
