@@ -1,0 +1,1 @@
+"""Memory of a fine-tune: predicted (`estimate`), simulated (`simulate`), measured (`measure`), compared."""
