@@ -1,0 +1,229 @@
+"""A fine-tune described before it is run: the model, the method, and every switch that moves its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+from toolkit import methods
+from toolkit.methods import Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
+from toolkit.models import Architecture
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+Optimizer = Literal[
+    "adamw",
+    "adamw_fused",
+    "adamw_loop",
+    "adamw_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "adafactor",
+    "sgd",
+    "sgd_momentum",
+]
+Attention = Literal["eager", "sdpa", "flash"]
+Loss = Literal["fp32", "no_upcast", "chunked", "fused"]
+Upcast = Literal["none", "norms", "all"]
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+class PlanError(ValueError):
+    """A plan that cannot be run; one sentence names the field and the values that it may have."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One fine-tune. The defaults are what `toolkit.train` does.
+
+    `batch` is the micro-batch (sequences a forward), `accumulation` the forwards a step, `seq_len` the tokens
+    of a sequence as the batch is padded. `dtype` is that of the weights as loaded (not-quantised weights of a
+    QLoRA), `compute_dtype` that of 4-bit matrix products and of autocast, when `autocast` is on.
+
+    `optimizer="adamw"` is torch's default kernel for a GPU (foreach). `upcast` says which of the frozen
+    not-quantised weights are made fp32 before training: "all" is peft's `prepare_model_for_kbit_training`,
+    "norms" TRL's of 2024. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
+    "chunked" TRL's of 2026, "fused" Liger's. `set_to_none` frees the gradients between steps; `use_cache`
+    leaves the key-value cache on; `hold_output` keeps the model's output (its logits) alive through backward
+    and step, as a loop with a variable `outputs` does. `gpu` names a card of `toolkit.vram.gpus`.
+    `transformers` and `bitsandbytes` are the versions whose behaviour is meant.
+    """
+
+    model: Architecture
+    method: Method
+    batch: int = 1
+    seq_len: int = 512
+    accumulation: int = 1
+    dtype: Dtype = "bf16"
+    compute_dtype: Dtype = "bf16"
+    autocast: bool = False
+    adapter_dtype: Dtype = "fp32"
+    optimizer: Optimizer = "adamw"
+    checkpointing: bool = False
+    reentrant: bool = False
+    attention: Attention = "sdpa"
+    loss: Loss = "fp32"
+    upcast: Upcast = "none"
+    set_to_none: bool = True
+    use_cache: bool = False
+    hold_output: bool = False
+    gpu: str = ""
+    transformers: str = "5.23"
+    bitsandbytes: str = "0.50"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Architecture):
+            object.__setattr__(self, "model", Architecture.from_config(self.model))
+        _check_choices(self)
+        _check_sizes(self)
+        _check_pairs(self)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the linear weights are kept in 4 bits."""
+        return isinstance(self.method, QLoRA)
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the method puts in front of every sequence."""
+        return self.method.num_virtual_tokens if isinstance(self.method, (PrefixTuning, PromptTuning)) else 0
+
+    @property
+    def checkpoints_memory(self) -> bool:
+        """Whether activations are recomputed: peft's prefixes are a cache, which checkpointing refuses."""
+        return self.checkpointing and not isinstance(self.method, PrefixTuning)
+
+    def change(self, **changes: Any) -> Plan:
+        """The same plan with some fields changed, checked again."""
+        unknown = set(changes) - {field.name for field in fields(self)}
+        if unknown:
+            raise PlanError(
+                f"Plan não tem o campo {sorted(unknown)[0]!r}; os campos são "
+                f"{', '.join(field.name for field in fields(self))}."
+            )
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (JSON); `Plan.from_dict` gives the plan back."""
+        method = {"type": type(self.method).__name__, **asdict(self.method)}
+        return {**asdict(self), "method": method}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that `to_dict` described. Raises PlanError for an unknown method."""
+        described = dict(data["method"])
+        kind = described.pop("type", "")
+        if kind not in {m.__name__ for m in get_args(Method)}:
+            raise PlanError(
+                f"method deve ser um de {', '.join(m.__name__ for m in get_args(Method))}; recebi {kind!r}."
+            )
+        arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
+        return cls(
+            **{**data, "model": Architecture(**data["model"]), "method": getattr(methods, kind)(**arguments)}
+        )
+
+
+def _check_choices(plan: Plan) -> None:
+    for name, hint in get_type_hints(Plan).items():
+        allowed, value = get_args(hint), getattr(plan, name)
+        if name == "method":
+            if not isinstance(value, allowed):
+                raise PlanError(
+                    f"method deve ser um de {', '.join(m.__name__ for m in allowed)}; recebi {value!r}."
+                )
+        elif allowed and value not in allowed:
+            raise PlanError(f"{name} deve ser um de {', '.join(map(repr, allowed))}; recebi {value!r}.")
+
+
+def _check_sizes(plan: Plan) -> None:
+    for name in ("batch", "seq_len", "accumulation"):
+        value = getattr(plan, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise PlanError(f"{name} deve ser um inteiro maior ou igual a 1; recebi {value!r}.")
+    longest = plan.model.max_positions - plan.virtual_tokens
+    if plan.seq_len > longest:
+        raise PlanError(
+            f"seq_len deve ficar entre 1 e {longest}, as posições que o modelo {plan.model.name} tem; "
+            f"recebi {plan.seq_len}."
+        )
+
+
+def _check_pairs(plan: Plan) -> None:
+    if isinstance(plan.method, Full) and plan.dtype == "fp16":
+        raise PlanError(
+            "dtype deve ser 'fp32' ou 'bf16' no ajuste completo: gradientes fp16 não se desescalam."
+        )
+    half = plan.autocast or plan.dtype != "fp32"
+    if plan.attention == "flash" and not half:
+        raise PlanError(
+            "attention deve ser 'eager' ou 'sdpa' em fp32: a atenção flash só calcula em 16 bits."
+        )
+    if plan.autocast and plan.compute_dtype == "fp32":
+        raise PlanError("compute_dtype deve ser 'bf16' ou 'fp16' com autocast; recebi 'fp32'.")
+    if isinstance(plan.method, LoRA):
+        _check_targets(plan, plan.method)
+
+
+def _check_targets(plan: Plan, method: LoRA) -> None:
+    if method.targets == methods.ALL_LINEAR:
+        return
+    linears = plan.model.linears()
+    for target in method.targets:
+        if target != "lm_head" and not any(linear.matches(target) for linear in linears):
+            names = sorted({linear.name.rsplit(".", 1)[-1] for linear in linears})
+            raise PlanError(
+                f"targets deve citar módulos do modelo ({', '.join(names)}); {target!r} não existe."
+            )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A path that people run: the switches that it sets, and the versions that it stands for."""
+
+    versions: str
+    switches: Mapping[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "toolkit": Preset("toolkit.train; torch 2.13, transformers 5.23, peft 0.21", {}),
+    "peft plain": Preset(
+        "peft 0.20-0.21 in a loop of one's own; transformers 5 leaves use_cache on and the output alive",
+        {"use_cache": True, "hold_output": True},
+    ),
+    "prepare_model_for_kbit_training": Preset(
+        "peft 0.10-0.21 (peft/utils/other.py), with the Trainer's autocast",
+        {"upcast": "all", "checkpointing": True, "reentrant": True, "autocast": True},
+    ),
+    "TRL 2024": Preset(
+        "trl 0.8-0.13, transformers 4.40-4.48, torch < 2.8 (AdamW foreach)",
+        {
+            "upcast": "norms",
+            "autocast": True,
+            "adapter_dtype": "bf16",
+            "reentrant": True,
+            "transformers": "4.48",
+        },
+    ),
+    "TRL 2026": Preset(
+        "trl 1.x, transformers 5, torch >= 2.8 (AdamW fused)",
+        {
+            "autocast": True,
+            "adapter_dtype": "bf16",
+            "checkpointing": True,
+            "loss": "chunked",
+            "optimizer": "adamw_fused",
+        },
+    ),
+    "Liger": Preset(
+        "Liger-Kernel 0.5 or Unsloth 2025-2026: fused loss, checkpointing, 8-bit AdamW",
+        {"loss": "fused", "checkpointing": True, "optimizer": "adamw_8bit", "attention": "flash"},
+    ),
+}
+
+
+def preset(name: str, model: Architecture, method: Method, **changes: Any) -> Plan:
+    """A plan on the path `name` of PRESETS, with `changes` on top. Raises PlanError for an unknown path."""
+    if name not in PRESETS:
+        raise PlanError(f"preset deve ser um de {', '.join(map(repr, PRESETS))}; recebi {name!r}.")
+    return Plan(model, method).change(**{**PRESETS[name].switches, **changes})
