@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolkit.vram.gpus import MIB, GPU, GPUError, gpu, gpus
+from toolkit.vram.gpus import GPU, MIB, GPUError, gpu, gpus
 
 
 def test_at_least_25_cards_each_with_a_source():
