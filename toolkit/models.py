@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit import catalogue
 from toolkit.families import FAMILIES, Family, Switch
 
 # config.json calls the same dimension by several names (transformers' `attribute_map`s)
@@ -104,15 +105,17 @@ class Architecture:
 
     @classmethod
     def from_config(cls, source: Any) -> Architecture:
-        """Describe a model from a config (dict, `config.json`, its folder, transformers object) or a hub id.
+        """Describe a model from a config (dict, `config.json`, its folder, transformers object) or a name.
 
-        Raises ModelError, in one sentence, for a missing or contradictory dimension, an unknown family, or a
-        hub that does not answer.
+        A name is looked up on disk, in the catalogue (any case, organisation or not), then on the hub.
+        Raises ModelError, in one sentence, for a missing or contradictory dimension, an unknown family, or a hub
+        that does not answer.
         """
         if isinstance(source, Architecture):
             return source
         if isinstance(source, (str, Path)):
-            return cls._from_dict(_read(source), str(source))
+            config = _read(source)
+            return cls._from_dict(config, str(config.get("_name_or_path") or source))
         config = source if isinstance(source, Mapping) else source.to_dict()
         return cls._from_dict(config, str(config.get("_name_or_path") or config.get("model_type") or ""))
 
@@ -221,13 +224,14 @@ def _read(source: str | Path) -> Mapping[str, Any]:
         if not isinstance(loaded, dict):
             raise ModelError(f"{path} não é um config.json válido: esperava um objeto JSON.")
         return loaded
-    return _from_hub(str(source))
+    known = catalogue.find(str(source))
+    return {**catalogue.config(known), "_name_or_path": known} if known else _from_hub(str(source))
 
 
 def _from_hub(repo: str) -> Mapping[str, Any]:
-    from huggingface_hub import hf_hub_download
-
     try:
+        from huggingface_hub import hf_hub_download
+
         path = hf_hub_download(repo, "config.json", etag_timeout=5)
     except Exception as error:
         raise ModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from toolkit import methods
@@ -124,9 +125,14 @@ class Plan:
         )
 
 
+@cache
+def _choices() -> dict[str, tuple[Any, ...]]:
+    return {name: get_args(hint) for name, hint in get_type_hints(Plan).items()}
+
+
 def _check_choices(plan: Plan) -> None:
-    for name, hint in get_type_hints(Plan).items():
-        allowed, value = get_args(hint), getattr(plan, name)
+    for name, allowed in _choices().items():
+        value = getattr(plan, name)
         if name == "method":
             if not isinstance(value, allowed):
                 raise PlanError(
