@@ -108,8 +108,8 @@ class Architecture:
         """Describe a model from a config (dict, `config.json`, its folder, transformers object) or a name.
 
         A name is looked up on disk, in the catalogue (any case, organisation or not), then on the hub.
-        Raises ModelError, in one sentence, for a missing or contradictory dimension, an unknown family, or a hub
-        that does not answer.
+        Raises ModelError, in one sentence, for a missing or contradictory dimension, an unknown family, or a
+        hub that does not answer.
         """
         if isinstance(source, Architecture):
             return source
