@@ -7,9 +7,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
+
+from toolkit.vram.memory import Interval
 
 MIB = 2**20
+Verdict = Literal["fits", "tight", "exceeds"]
 
 # The smallest and the largest context measured with modules loaded lazily (CUDA 11.7 or newer), T4 and A6000.
 UNKNOWN_CONTEXT = (105 * MIB, 711 * MIB)
@@ -58,6 +61,12 @@ class GPU:
         if self.rocm:
             return (128 if self.architecture == "gfx942" else 32) * MIB
         return 32 * MIB if float(self.architecture) >= 9.0 else 4096 * 1024 * 2 + 16 * 1024 * 8
+
+    def verdict(self, process: Interval) -> Verdict:
+        """Whether a process that takes these bytes fits: surely, perhaps, or surely not."""
+        if process.high <= self.memory:
+            return "fits"
+        return "exceeds" if process.low > self.memory else "tight"
 
 
 @cache

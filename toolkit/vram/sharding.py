@@ -1,0 +1,109 @@
+"""A fine-tune spread over several cards: what ZeRO and FSDP leave on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from toolkit.count import base_parameters, count
+from toolkit.methods import Full
+from toolkit.plan import BYTES, Plan, PlanError
+from toolkit.vram import static
+from toolkit.vram.estimate import estimate
+from toolkit.vram.memory import MOMENTS, Interval, Memory
+
+Strategy = Literal["zero1", "zero2", "zero3", "fsdp"]
+WEIGHTS = ("weights", "quant_constants", "adapters")
+SUB_GROUP = 10**9  # parameters that a step of ZeRO-3 takes at a time
+Shares = dict[str, dict[str, int]]  # moment -> part -> bytes on each card
+
+
+def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
+    """Predict the memory of each of `gpus` cards, bytes, when each runs `plan.batch` sequences.
+
+    zero1, zero2, zero3: DeepSpeed's 16-bit engine, whose optimizer works on fp32 copies. Per trained
+    parameter, 2 bytes of weight and 2 of gradient, and 16 that are always shared out: fp32 weight, two Adam
+    states, fp32 gradient (`estimate_zero2_model_states_mem_needs`, runtime/zero/stage_1_and_2.py). Stage 3 makes
+    the fp32 gradient for 1e9 parameters at a time (stage3.py, sub_group_size), and holds the largest module
+    whole, weight and gradient. Buckets have hidden^2 elements (transformers, integrations/deepspeed.py).
+    fsdp: torch.distributed.fsdp.fully_shard on each layer, everything in the plan's own dtypes.
+    NCCL's buffers, outside PyTorch's allocator, are not counted. Raises PlanError for an unknown strategy.
+    """
+    if strategy not in get_args(Strategy):
+        names = ", ".join(map(repr, get_args(Strategy)))
+        raise PlanError(f"strategy deve ser um de {names}; recebi {strategy!r}.")
+    if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
+        raise PlanError(f"gpus deve ser um inteiro maior ou igual a 1; recebi {gpus!r}.")
+    single = estimate(plan)
+    shares = _fsdp(plan, gpus, single) if strategy == "fsdp" else _zero(plan, gpus, int(strategy[-1]), single)
+    return _with(single, {moment: {**single.moments[moment], **shares[moment]} for moment in MOMENTS})
+
+
+def _zero(plan: Plan, gpus: int, stage: int, single: Memory) -> Shares:
+    trained = count(plan).trainable
+    weights = _held(single, gpus if stage == 3 else 1)
+    if not isinstance(plan.method, Full):  # the engine casts fp32 adapters to 16 bits
+        weights["adapters"] = 2 * trained // (gpus if stage == 3 else 1)
+    fp32 = plan.change(dtype="fp32", adapter_dtype="fp32", attention="sdpa")
+    held = {**weights, "optimizer_states": (4 * trained + static.optimizer_states(fp32)) // gpus}
+    gradients = 2 * trained // (gpus if stage > 1 else 1)
+    bucket = 2 * plan.model.hidden**2
+    stepping = min(trained // gpus, SUB_GROUP) if stage == 3 else trained // gpus
+    gathered = 4 * _largest_module(plan) if stage == 3 else 0
+    workspaces = single.moments["forward"]["workspaces"] + gathered + bucket
+    running = {**held, "workspaces": workspaces, "gradients": gradients if _accumulates(single) else 0}
+    return {
+        "load": weights,
+        "forward": running,
+        "loss": running,
+        "backward": {**running, "gradients": gradients},
+        "step": {**held, "gradients": gradients, "optimizer_temporaries": 4 * stepping},
+    }
+
+
+def _fsdp(plan: Plan, gpus: int, single: Memory) -> Shares:
+    sizes = base_parameters(plan.model)
+    width = BYTES[plan.compute_dtype if plan.autocast else plan.dtype]
+    total, linear = sum(sizes.values()), sizes["attention"] + sizes["mlp"] + sizes["norms"]
+    per_parameter = sum(_held(single, 1).values()) / total if plan.quantized else width
+    layer, root = linear / plan.model.layers * per_parameter, (total - linear) * width
+    gradient = static.trainable_bytes(plan)
+    states = {part: single.moments["step"].get(part, 0) // gpus for part in STATES}
+    held = {**_held(single, gpus), "optimizer_states": states["optimizer_states"]}
+    workspaces = single.moments["forward"]["workspaces"] + round(root + 2 * layer)  # this layer and the next
+    running = {**held, "workspaces": workspaces, "gradients": gradient // gpus if _accumulates(single) else 0}
+    whole = round(gradient / plan.model.layers)  # one layer's gradient before it is shared out
+    return {
+        "load": _held(single, gpus),
+        "forward": running,
+        "loss": running,
+        "backward": {**running, "gradients": gradient // gpus + whole},
+        "step": {**held, "gradients": gradient // gpus, **states},
+    }
+
+
+STATES = ("optimizer_states", "optimizer_temporaries")
+
+
+def _held(single: Memory, gpus: int) -> dict[str, int]:
+    return {part: single.moments["load"].get(part, 0) // gpus for part in WEIGHTS}
+
+
+def _accumulates(single: Memory) -> bool:
+    return single.moments["forward"].get("gradients", 0) > 0
+
+
+def _largest_module(plan: Plan) -> int:
+    model = plan.model
+    linears = [linear.inputs * linear.outputs for linear in model.linears()]
+    return max(model.vocab * (model.embedding or model.hidden), *linears)
+
+
+def _with(single: Memory, moments: Mapping[str, Mapping[str, int]]) -> Memory:
+    """The same margins on other moments: reserved in proportion, the CUDA context unchanged."""
+    ratio = max(sum(parts.values()) for parts in moments.values()) / single.total(single.peak_moment)
+    allocated = Interval(*(round(ratio * bytes_) for bytes_ in single.allocated))
+    reserved = Interval(*(round(ratio * bytes_) for bytes_ in single.reserved))
+    context = (p - r for p, r in zip(single.process, single.reserved, strict=True))
+    process = Interval(*(r + c for r, c in zip(reserved, context, strict=True)))
+    return Memory("estimate", moments, allocated, reserved, process)
