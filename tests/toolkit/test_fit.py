@@ -1,4 +1,4 @@
-"""fit: its limits are the last ones that hold, its fixes do what they say, and its verdict is the interval's."""
+"""fit: its limits are the last ones that hold, its fixes do what they say."""
 
 from itertools import pairwise
 

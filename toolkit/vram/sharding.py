@@ -23,9 +23,9 @@ def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
 
     zero1, zero2, zero3: DeepSpeed's 16-bit engine, whose optimizer works on fp32 copies. Per trained
     parameter, 2 bytes of weight and 2 of gradient, and 16 that are always shared out: fp32 weight, two Adam
-    states, fp32 gradient (`estimate_zero2_model_states_mem_needs`, runtime/zero/stage_1_and_2.py). Stage 3 makes
-    the fp32 gradient for 1e9 parameters at a time (stage3.py, sub_group_size), and holds the largest module
-    whole, weight and gradient. Buckets have hidden^2 elements (transformers, integrations/deepspeed.py).
+    states, fp32 gradient (`estimate_zero2_model_states_mem_needs`, runtime/zero/stage_1_and_2.py). Stage 3
+    makes the fp32 gradient for 1e9 parameters at a time (stage3.py, sub_group_size), and holds the largest
+    module whole, weight and gradient. Buckets: hidden^2 elements (transformers, integrations/deepspeed.py).
     fsdp: torch.distributed.fsdp.fully_shard on each layer, everything in the plan's own dtypes.
     NCCL's buffers, outside PyTorch's allocator, are not counted. Raises PlanError for an unknown strategy.
     """
