@@ -1,0 +1,601 @@
+# Respostas com que os testes da aula são testados: cada célula é uma resposta ao exercício `answer`,
+# certa (right=true: todos os pontos) ou errada (menos que todos). A solução e o stub vêm da própria aula.
+
+# %% sem_for answer="congelar" right=true
+def freeze(model):
+    model.requires_grad_(False)
+
+
+def count_parameters(model):
+    total = sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in model.parameters() if p.requires_grad), total
+
+
+# %% por_nome answer="congelar" right=true
+def freeze(model):
+    for _, p in model.named_parameters():
+        p.requires_grad = False
+
+
+def count_parameters(model):
+    trained = total = 0
+    for _, p in model.named_parameters():
+        total += math.prod(p.shape)
+        trained += math.prod(p.shape) * p.requires_grad
+    return [trained, total]
+
+
+# %% resposta_fixa answer="congelar" right=false
+def freeze(model):
+    model.requires_grad_(False)
+
+
+def count_parameters(model):
+    return (20, 20) if next(model.parameters()).requires_grad else (0, 20)
+
+
+# %% conta_tensores answer="congelar" right=false
+def freeze(model):
+    model.requires_grad_(False)
+
+
+def count_parameters(model):
+    parameters = list(model.parameters())
+    return sum(p.requires_grad for p in parameters), len(parameters)
+
+
+# %% conta_o_compartilhado_duas_vezes answer="congelar" right=false
+def freeze(model):
+    model.requires_grad_(False)
+
+
+def count_parameters(model):
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained, sum(t.numel() for t in model.state_dict().values())
+
+
+# %% so_o_primeiro_nivel answer="congelar" right=false
+def freeze(model):
+    for p in model.parameters(recurse=False):
+        p.requires_grad_(False)
+
+
+def count_parameters(model):
+    total = sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in model.parameters() if p.requires_grad), total
+
+
+# %% atributo_no_modulo answer="congelar" right=false
+def freeze(model):
+    model.requires_grad = False
+
+
+def count_parameters(model):
+    total = sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in model.parameters() if p.requires_grad), total
+
+
+# %% ordem_trocada answer="congelar" right=false
+def freeze(model):
+    model.requires_grad_(False)
+
+
+def count_parameters(model):
+    total = sum(p.numel() for p in model.parameters())
+    return total, sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+# %% soma_das_matrizes answer="contar_lora" right=true
+def count_lora_params(d, k, rank):
+    return d * rank + rank * k
+
+
+# %% pelas_formas answer="contar_lora" right=true
+def count_lora_params(d, k, rank):
+    return sum(rows * columns for rows, columns in [(d, rank), (rank, k)])
+
+
+# %% resposta_fixa answer="contar_lora" right=false
+def count_lora_params(d, k, rank):
+    return 8_000 if d == 1000 else 6_144
+
+
+# %% so_quadrada answer="contar_lora" right=false
+def count_lora_params(d, k, rank):
+    return 2 * rank * d
+
+
+# %% matriz_inteira answer="contar_lora" right=false
+def count_lora_params(d, k, rank):
+    return d * k
+
+
+# %% produto_em_vez_de_soma answer="contar_lora" right=false
+def count_lora_params(d, k, rank):
+    return rank * d * k
+
+
+# %% uma_so_matriz answer="contar_lora" right=false
+def count_lora_params(d, k, rank):
+    return rank * k
+
+
+# %% inicio_normal answer="lora_linear" right=true
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.normal_(self.lora_A.weight, std=0.02)
+        self.lora_B.weight.data.zero_()
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.lora_B(self.lora_A(x)) * self.scaling
+
+
+# %% com_matmul answer="lora_linear" right=true
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base, self.merged, self.scaling = base, False, alpha / rank
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        for p in base.parameters():
+            p.requires_grad = False
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.scaling * (x @ self.lora_A.weight.T) @ self.lora_B.weight.T
+
+
+# %% resposta_fixa answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(6, 2, bias=False)
+        self.lora_B = nn.Linear(2, 4, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = 4.0
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + 4.0 * self.lora_B(self.lora_A(x))
+
+
+# %% b_sorteada answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_A.weight)
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
+
+
+# %% base_treinavel answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
+
+
+# %% so_o_peso_congelado answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base
+        self.base.weight.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
+
+
+# %% sem_escala answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.lora_B(self.lora_A(x))
+
+
+# %% escala_invertida answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = rank / alpha
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
+
+
+# %% perde_o_bias answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return x @ (self.base.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight).T
+
+
+# %% a_constante answer="lora_linear" right=false
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.merged = False
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.ones_(self.lora_A.weight)
+        nn.init.zeros_(self.lora_B.weight)
+        self.scaling = alpha / rank
+
+    def forward(self, x):
+        if self.merged:
+            return self.base(x)
+        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
+
+
+# %% pelos_pais answer="injetar" right=true
+def inject(model, targets, rank, alpha):
+    freeze(model)
+    pairs = [(parent, name) for parent in model.modules() for name, child in parent.named_children()
+             if name in targets and isinstance(child, nn.Linear)]  # fmt: skip
+    for parent, name in pairs:
+        setattr(parent, name, LoRALinear(getattr(parent, name), rank=rank, alpha=alpha))
+    if not pairs:
+        raise ValueError("nenhum alvo")
+    return len(pairs)
+
+
+# %% recursiva answer="injetar" right=true
+def inject(model, targets, rank, alpha):
+    def swap(module):
+        count = 0
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and name in targets:
+                setattr(module, name, LoRALinear(child, rank, alpha))
+                count += 1
+            else:
+                count += swap(child)
+        return count
+
+    model.requires_grad_(False)
+    count = swap(model)
+    if count == 0:
+        raise ValueError("Nenhum módulo-alvo.")
+    return count
+
+
+# %% resposta_fixa answer="injetar" right=false
+def inject(model, targets, rank, alpha):
+    freeze(model)
+    for layer in model.model.layers:
+        layer.self_attn.q_proj = LoRALinear(layer.self_attn.q_proj, rank, alpha)
+        layer.self_attn.v_proj = LoRALinear(layer.self_attn.v_proj, rank, alpha)
+    return 4
+
+
+# %% nao_congela_o_resto answer="injetar" right=false
+def inject(model, targets, rank, alpha):
+    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.rsplit(".", 1)[-1] in targets]
+    if not found:
+        raise ValueError("nenhum alvo")
+    for name in found:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
+    return len(found)
+
+
+# %% congela_depois answer="injetar" right=false
+def inject(model, targets, rank, alpha):
+    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.rsplit(".", 1)[-1] in targets]
+    if not found:
+        raise ValueError("nenhum alvo")
+    for name in found:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
+    freeze(model)
+    return len(found)
+
+
+# %% por_pedaco_do_nome answer="injetar" right=false
+def inject(model, targets, rank, alpha):
+    freeze(model)
+    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and any(t in n for t in targets)]
+    if not found:
+        raise ValueError("nenhum alvo")
+    for name in found:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
+    return len(found)
+
+
+# %% em_silencio answer="injetar" right=false
+def inject(model, targets, rank, alpha):
+    freeze(model)
+    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.rsplit(".", 1)[-1] in targets]
+    for name in found:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
+    return len(found)
+
+
+# %% so_a_primeira_camada answer="injetar" right=false
+def inject(model, targets, rank, alpha):
+    freeze(model)
+    attention = model.model.layers[0].self_attn
+    for target in targets:
+        if not hasattr(attention, target):
+            raise ValueError("nenhum alvo")
+        setattr(attention, target, LoRALinear(getattr(attention, target), rank, alpha))
+    return len(targets)
+
+
+# %% com_add_ answer="fundir" right=true
+def correction(layer):
+    return layer.scaling * (layer.lora_B.weight.detach() @ layer.lora_A.weight.detach())
+
+
+def merge(layer):
+    if layer.merged:
+        return
+    layer.base.weight.data.add_(correction(layer))
+    layer.merged = True
+
+
+def unmerge(layer):
+    if not layer.merged:
+        return
+    layer.base.weight.data.sub_(correction(layer))
+    layer.merged = False
+
+
+# %% guarda_o_original answer="fundir" right=true
+def merge(layer):
+    if not layer.merged:
+        layer.original = layer.base.weight.detach().clone()
+        with torch.no_grad():
+            layer.base.weight.copy_(layer.original + layer.scaling * layer.lora_B.weight @ layer.lora_A.weight)
+    layer.merged = True
+
+
+def unmerge(layer):
+    if layer.merged:
+        with torch.no_grad():
+            layer.base.weight.copy_(layer.original)
+    layer.merged = False
+
+
+# %% resposta_fixa answer="fundir" right=false
+def merge(layer):
+    if not layer.merged:
+        layer.base.weight.data += 4 * layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.merged = True
+
+
+def unmerge(layer):
+    if layer.merged:
+        layer.base.weight.data -= 4 * layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.merged = False
+
+
+# %% sem_escala answer="fundir" right=false
+def merge(layer):
+    if not layer.merged:
+        layer.base.weight.data += layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.merged = True
+
+
+def unmerge(layer):
+    if layer.merged:
+        layer.base.weight.data -= layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.merged = False
+
+
+# %% soma_outra_vez answer="fundir" right=false
+def merge(layer):
+    layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+    layer.merged = True
+
+
+def unmerge(layer):
+    if layer.merged:
+        layer.base.weight.data -= layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.merged = False
+
+
+# %% separa_sem_ter_fundido answer="fundir" right=false
+def merge(layer):
+    if not layer.merged:
+        layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.merged = True
+
+
+def unmerge(layer):
+    layer.base.weight.data -= layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+    layer.merged = False
+
+
+# %% so_troca_a_marca answer="fundir" right=false
+def merge(layer):
+    layer.merged = True
+
+
+def unmerge(layer):
+    layer.merged = False
+
+
+# %% esquece_a_marca answer="fundir" right=false
+def merge(layer):
+    layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+
+
+def unmerge(layer):
+    layer.base.weight.data -= layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+
+
+# %% apaga_os_fatores answer="fundir" right=false
+def merge(layer):
+    if not layer.merged:
+        layer.kept = layer.base.weight.detach().clone()
+        layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+        layer.lora_B.weight.data.zero_()
+        layer.merged = True
+
+
+def unmerge(layer):
+    if layer.merged:
+        layer.base.weight.data.copy_(layer.kept)
+        layer.merged = False
+
+
+# %% copia_um_a_um answer="igualar_peft" right=true
+def load_peft_adapter(model, adapter):
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in adapter.items():
+            parameters[name.replace("base_model.model.", "", 1)].copy_(tensor)
+
+
+# %% pelo_resultado_do_load answer="igualar_peft" right=true
+def load_peft_adapter(model, adapter):
+    own = {name[len("base_model.model.") :]: tensor for name, tensor in adapter.items()}
+    unknown = model.load_state_dict(own, strict=False).unexpected_keys
+    if unknown:
+        raise KeyError(unknown)
+
+
+# %% resposta_fixa answer="igualar_peft" right=false
+def load_peft_adapter(model, adapter):
+    for i in range(2):
+        for target in ("q_proj", "v_proj"):
+            layer = model.get_submodule(f"model.layers.{i}.self_attn.{target}")
+            key = f"base_model.model.model.layers.{i}.self_attn.{target}"
+            layer.lora_A.weight.data.copy_(adapter[f"{key}.lora_A.weight"])
+            layer.lora_B.weight.data.copy_(adapter[f"{key}.lora_B.weight"])
+
+
+# %% prefixo_esquecido answer="igualar_peft" right=false
+def load_peft_adapter(model, adapter):
+    model.load_state_dict(adapter, strict=False)
+
+
+# %% ignora_nomes_desconhecidos answer="igualar_peft" right=false
+def load_peft_adapter(model, adapter):
+    own = {name.removeprefix("base_model.model."): tensor for name, tensor in adapter.items()}
+    model.load_state_dict(own, strict=False)
+
+
+# %% na_ordem_errada answer="igualar_peft" right=false
+def load_peft_adapter(model, adapter):
+    mine = [p for name, p in model.named_parameters() if "lora_" in name]
+    for parameter, (_, tensor) in zip(reversed(mine), adapter.items(), strict=False):
+        parameter.data.copy_(tensor)
+
+
+# %% so_b answer="igualar_peft" right=false
+def load_peft_adapter(model, adapter):
+    parameters = dict(model.named_parameters())
+    for name, tensor in adapter.items():
+        if "lora_B" in name:
+            parameters[name.removeprefix("base_model.model.")].data.copy_(tensor)
+
+
+# %% por_requires_grad answer="so_adaptador" right=true
+def adapter_state_dict(model):
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+# %% por_camada answer="so_adaptador" right=true
+def adapter_state_dict(model):
+    tensors = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoRALinear):
+            tensors[f"{name}.lora_A.weight"] = module.lora_A.weight.detach().clone()
+            tensors[f"{name}.lora_B.weight"] = module.lora_B.weight.detach().clone()
+    return tensors
+
+
+# %% resposta_fixa answer="so_adaptador" right=false
+def adapter_state_dict(model):
+    names = [f"model.layers.{i}.self_attn.{t}_proj.lora_{m}.weight" for i in (0, 1) for t in "qv" for m in "AB"]
+    return {name: model.state_dict()[name] for name in names}
+
+
+# %% tudo answer="so_adaptador" right=false
+def adapter_state_dict(model):
+    return model.state_dict()
+
+
+# %% so_b answer="so_adaptador" right=false
+def adapter_state_dict(model):
+    return {name: tensor for name, tensor in model.state_dict().items() if "lora_B" in name}
+
+
+# %% zeros_do_mesmo_tamanho answer="so_adaptador" right=false
+def adapter_state_dict(model):
+    return {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items() if "lora_" in name}
+
+
+# %% so_q_e_v answer="so_adaptador" right=false
+def adapter_state_dict(model):
+    state = model.state_dict()
+    return {name: state[name] for name in state if "lora_" in name and ("q_proj" in name or "v_proj" in name)}
