@@ -1,15 +1,16 @@
 """From a lesson's percent source to nbgrader's source notebook and the student notebook, checked for leaks.
 
-A lesson is `lessons/NAME/NAME.py` (jupytext percent). Its cells carry nbgrader's own metadata, of which only what
-differs from nbgrader's defaults is written:
+A lesson is `lessons/NAME/NAME.py` (jupytext percent). Its cells carry nbgrader's own metadata, of which only
+what differs from the defaults in `_complete` is written:
 
-    # %% nbgrader={"grade_id": "soma", "solution": true}            an answer
-    # %% nbgrader={"grade_id": "soma_teste", "points": 2}           its tests: graded and locked
-    # %% nbgrader={"grade_id": "apoio", "locked": true}             given code that the tests rely on
-    # %% [markdown] nbgrader={"grade_id": "aberta", "solution": true, "points": 3}    graded by hand
-    # %% [markdown] tags=["instrutor"]                              not in the student notebook
+    # %% nbgrader={"grade_id": "apoio"}                        given code that the tests rely on: locked
+    # %% nbgrader={"grade_id": "soma", "solution": true}       an answer
+    # %% nbgrader={"grade_id": "soma_teste", "points": 2}      its tests: graded and locked
+    # %% [markdown] nbgrader={"grade_id": "livre", "solution": true, "points": 3}  graded by hand
+    # %% [markdown] tags=["instrutor"]                         not in the student notebook
 
-Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS` and their ENDs mark what students do not get.
+Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS` and their ENDs mark what students do
+not get.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ NOTEBOOK_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+KEPT_METADATA = {"nbgrader", "tags", "cellView"}
 # A solution's line this long says how it is done.
 TELLING = 24
 
@@ -51,7 +53,7 @@ class PublishError(Exception):
 
 
 def nbgrader_config() -> Config:
-    """The settings with which `nbgrader generate_assignment` writes the same student notebook as `publish`."""
+    """The settings with which `nbgrader generate_assignment` writes what `publish` writes."""
     config = Config()
     config.ClearSolutions.code_stub = {
         "python": '# ESCREVA SEU CÓDIGO AQUI\nraise NotImplementedError("exercício ainda não feito")'
@@ -73,15 +75,16 @@ def course_facts(root: Path) -> dict[str, Any]:
 
 
 def source_notebook(lesson: str, root: Path) -> NotebookNode:
-    """The instructor's notebook of a lesson: the common head, then the lesson, with solutions and hidden tests."""
+    """The instructor's notebook of a lesson: the common head, then the lesson with its solutions."""
     path = root / "lessons" / lesson / f"{lesson}.py"
     if not path.is_file():
-        raise PublishError(f"{path} not found: course.toml lists {lesson!r}; write that file or take it off the list.")
+        raise PublishError(f"{path} not found: write it, or take {lesson!r} off the list in course.toml.")
     head = (root / "lessons" / "cabecalho.py").read_text(encoding="utf-8")
     head = Template(head).substitute(course_facts(root), lesson=lesson)
-    notebook = jupytext.read(path)
+    notebook: NotebookNode = jupytext.read(path)
     notebook.cells = jupytext.reads(head, fmt="py:percent").cells[1:] + notebook.cells
-    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    notebook.metadata.clear()
+    notebook.metadata.update(deepcopy(NOTEBOOK_METADATA))
     for cell in notebook.cells:
         _complete(cell)
         _check_markers(cell, path)
@@ -91,16 +94,22 @@ def source_notebook(lesson: str, root: Path) -> NotebookNode:
 
 def _complete(cell: NotebookNode) -> None:
     """Fill in nbgrader's defaults; drop what jupytext adds; let a failing test not stop a "run all"."""
-    cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("nbgrader", "tags")}
-    if "nbgrader" in cell.metadata:
-        given = cell.metadata["nbgrader"]
-        graded = "points" in given
-        solution = given.get("solution", False)
-        defaults = {"grade": graded, "locked": not solution, "solution": False, "task": False, "schema_version": 3}
-        cell.metadata["nbgrader"] = defaults | given
-        if graded and not solution:
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "raises-exception"]
-    cell.metadata = nbformat.from_dict(cell.metadata)
+    for key in cell.metadata.keys() - KEPT_METADATA:
+        del cell.metadata[key]
+    if "nbgrader" not in cell.metadata:
+        return
+    given = cell.metadata["nbgrader"]
+    graded, solution = "points" in given, given.get("solution", False)
+    defaults = {
+        "grade": graded,
+        "solution": False,
+        "locked": not solution,
+        "task": False,
+        "schema_version": 3,
+    }
+    cell.metadata["nbgrader"] = defaults | given
+    if graded and not solution:
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "raises-exception"]
 
 
 def _name(cell: NotebookNode) -> str:
@@ -109,15 +118,19 @@ def _name(cell: NotebookNode) -> str:
 
 
 def _check_markers(cell: NotebookNode, path: Path) -> None:
-    """Refuse what nbgrader lets pass or reports without its place: an END alone, a region open or inside another."""
+    """Refuse what nbgrader lets pass or reports without a place: a lone END, a region left open or nested."""
     opened = ""
     for line in cell.source.split("\n"):
         for word, marker in re.findall(rf"(BEGIN|END) ({'|'.join(MARKERS)})", line):
             if (opened and word == "BEGIN") or (word == "END" and opened != marker):
-                raise PublishError(f"{path}, cell {_name(cell)!r}: unexpected {line.strip()!r}; pair BEGIN with END.")
+                raise PublishError(
+                    f"{path}, cell {_name(cell)!r}: unexpected {line.strip()!r}; pair BEGIN with END."
+                )
             opened = marker if word == "BEGIN" else ""
     if opened:
-        raise PublishError(f"{path}, cell {_name(cell)!r}: BEGIN {opened} is never closed; add ### END {opened}.")
+        raise PublishError(
+            f"{path}, cell {_name(cell)!r}: BEGIN {opened} is never closed; add ### END {opened}."
+        )
 
 
 def _set_ids(notebook: NotebookNode) -> None:
@@ -131,20 +144,22 @@ def _set_ids(notebook: NotebookNode) -> None:
 
 
 def student_notebook(source: NotebookNode) -> NotebookNode:
-    """What `nbgrader generate_assignment` hands out for `source`: nbgrader's own preprocessors, without a gradebook."""
-    config, resources = nbgrader_config(), {}
-    notebook = deepcopy(source)
+    """What `nbgrader generate_assignment` hands out for `source`: its preprocessors, without a gradebook."""
+    config, notebook = nbgrader_config(), deepcopy(source)
+    resources: dict[str, Any] = {}
     for preprocessor in config.GenerateAssignment.preprocessors:
         if preprocessor is not SaveCells:
             notebook, resources = preprocessor(config=config)(notebook, resources)
     survivors = leaks(source, notebook)
     if survivors:
-        raise PublishError(f"{len(survivors)} lines of solutions or hidden tests survive, first {survivors[0]!r}.")
+        raise PublishError(
+            f"{len(survivors)} lines of solutions or hidden tests survive, first {survivors[0]!r}."
+        )
     return notebook
 
 
 def _lines(source: NotebookNode) -> Iterator[tuple[str, str]]:
-    """Each stripped line of a source notebook with why students do not get it: a marker, the instructor tag or ""."""
+    """Each stripped line of a source notebook, after why students do not get it: a marker, the tag or ""."""
     for cell in source.cells:
         marks, secret = cell.metadata.get("nbgrader", {}), ""
         if INSTRUCTOR_TAG in cell.metadata.get("tags", []):
@@ -161,8 +176,8 @@ def _lines(source: NotebookNode) -> Iterator[tuple[str, str]]:
 def leaks(source: NotebookNode, student: NotebookNode) -> list[str]:
     """Lines of solutions, hidden tests and instructor cells of `source` that are still in `student`.
 
-    A solution's telling line may not be there at all, be it in a comment of another cell; any other line not more
-    often than students may see it in `source`.
+    A solution's telling line may not be there at all, be it in a comment of another cell; any other line not
+    more often than students may see it in `source`.
     """
     text = "\n".join(cell.source for cell in student.cells)
     lines, found = list(_lines(source)), Counter(map(str.strip, text.split("\n")))
@@ -170,14 +185,16 @@ def leaks(source: NotebookNode, student: NotebookNode) -> list[str]:
     return [
         line
         for secret, line in lines
-        if (secret == "SOLUTION" and len(line) >= TELLING and line in text) or (secret and found[line] > allowed[line])
+        if (secret == "SOLUTION" and len(line) >= TELLING and line in text)
+        or (secret and found[line] > allowed[line])
     ]
 
 
 def _rendered(root: Path) -> Iterator[tuple[Path, str]]:
     for lesson in course_facts(root)["lessons"]:
         notebook = student_notebook(source_notebook(lesson, root))
-        yield root / "lessons" / "colab" / f"{lesson}.ipynb", nbformat.writes(notebook) + "\n"
+        text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+        yield root / "lessons" / "colab" / f"{lesson}.ipynb", text + "\n"
 
 
 def publish(root: Path) -> list[Path]:
@@ -191,13 +208,19 @@ def publish(root: Path) -> list[Path]:
 
 
 def outdated(root: Path) -> list[Path]:
-    """The student notebooks that differ from what `publish` would write, missing and left-over ones among them."""
+    """The student notebooks that are not what `publish` would write, missing and left-over ones too."""
     wanted = dict(_rendered(root))
-    present = {path: path.read_text(encoding="utf-8") for path in (root / "lessons" / "colab").glob("*.ipynb")}
+    present = {
+        path: path.read_text(encoding="utf-8") for path in (root / "lessons" / "colab").glob("*.ipynb")
+    }
     return sorted(path for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
 
 
-def main(check: Annotated[bool, typer.Option(help="Only say what is out of date, and fail if anything is.")] = False) -> None:
+def main(
+    check: Annotated[
+        bool, typer.Option(help="Only say what is out of date, and fail if anything is.")
+    ] = False,
+) -> None:
     """Write the student notebooks from the percent sources."""
     try:
         paths = outdated(Path()) if check else publish(Path())

@@ -8,13 +8,17 @@
 # %%
 # Preparação do ambiente: rode esta célula primeiro (cerca de um minuto no Colab, instantânea em casa).
 # O --no-deps é proposital: não troca o torch, o transformers e o numpy que o Colab já carregou.
+import subprocess
 import sys
 from pathlib import Path
 
 if "google.colab" in sys.modules and not Path("aula-peft").exists():
-    # !git clone -q --depth 1 --branch $branch https://github.com/$repository aula-peft
-    # %pip install -q --no-deps ./aula-peft bitsandbytes gguf
+    for command in (
+        "git clone -q --depth 1 --branch $branch https://github.com/$repository aula-peft",
+        f"{sys.executable} -m pip install -q --no-deps ./aula-peft bitsandbytes",
+    ):
+        subprocess.run(command, shell=True, check=True)
 
-from toolkit import environment
+from toolkit.environment import environment_card
 
-print(environment.card())
+environment_card()

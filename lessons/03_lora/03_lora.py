@@ -24,7 +24,7 @@
 #
 # *Como funciona um exercício:* complete a célula que traz `raise NotImplementedError`, rode-a e depois rode a célula de testes logo abaixo. Sem erro, está certo até onde os testes visíveis veem; um `AssertionError` traz uma dica; `NotImplementedError` só quer dizer "ainda não feito". Na correção rodam também testes que você não vê, com entradas novas: respostas fixas não passam.
 
-# %% nbgrader={"grade_id": "apoio", "locked": true}
+# %% nbgrader={"grade_id": "apoio"}
 # Apoio aos exercícios: rode e siga em frente (não é preciso mexer aqui).
 import math
 import warnings
@@ -36,7 +36,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolkit.exercise import needs_exercise
 
-warnings.filterwarnings("ignore", category=FutureWarning)  # recados das bibliotecas às suas próprias versões futuras
+warnings.filterwarnings(
+    "ignore", category=FutureWarning
+)  # recados das bibliotecas às suas próprias versões futuras
 
 
 def tiny_llama(seed=0, layers=2):
@@ -90,6 +92,7 @@ def fill_lora(module, seed=0):
 # - `freeze(model)` congela todos os parâmetros.
 # - `count_parameters(model)` devolve o par `(treináveis, total)`, contando **números**, não tensores.
 
+
 # %% nbgrader={"grade_id": "congelar", "solution": true}
 def freeze(model):
     """Congela todos os parâmetros de `model`."""
@@ -110,18 +113,26 @@ def count_parameters(model):
 # %% nbgrader={"grade_id": "congelar_teste", "points": 2}
 layer = dense(3, 5, bias=True)
 before = count_parameters(layer)
-assert tuple(before) == (20, 20), f"Uma camada 3 → 5 com bias tem 3·5 + 5 = 20 números, todos treináveis; recebi {before}."
+assert tuple(before) == (20, 20), (
+    f"Uma camada 3 → 5 com bias tem 3·5 + 5 = 20 números, todos treináveis; recebi {before}."
+)
 freeze(layer)
-assert trainable_names(layer) == [], f"Depois de freeze nada deveria ser treinável; ainda são: {trainable_names(layer)}."
+assert trainable_names(layer) == [], (
+    f"Depois de freeze nada deveria ser treinável; ainda são: {trainable_names(layer)}."
+)
 assert tuple(count_parameters(layer)) == (0, 20), "Congelar não apaga parâmetros: o total continua o mesmo."
 ### BEGIN HIDDEN TESTS
 for seed, depth in ((11, 1), (12, 3)):
     model = tiny_llama(seed=seed, layers=depth)
     # embeddings (shared with the head), final norm, and per layer q, k, v, o, gate, up, down and two norms
     expected_total = 64 * 16 + 16 + depth * (2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 32 + 2 * 16)
-    assert tuple(count_parameters(model)) == (expected_total, expected_total), "A contagem falha num modelo inteiro: some numel(), e um peso compartilhado conta uma vez."
+    assert tuple(count_parameters(model)) == (expected_total, expected_total), (
+        "A contagem falha num modelo inteiro: some numel(), e um peso compartilhado conta uma vez."
+    )
     freeze(model)
-    assert tuple(count_parameters(model)) == (0, expected_total), "freeze deve alcançar todos os submódulos do modelo."
+    assert tuple(count_parameters(model)) == (0, expected_total), (
+        "freeze deve alcançar todos os submódulos do modelo."
+    )
     assert "lm_head.weight" in model.state_dict(), "freeze não deve remover parâmetros."
 ### END HIDDEN TESTS
 
@@ -136,14 +147,6 @@ for seed, depth in ((11, 1), (12, 3)):
 #
 # Vamos carregar o modelo de verdade, ajustar **por completo** só as matrizes de consulta (`q_proj`) e de valor (`v_proj`) por alguns passos, e decompor o que mudou.
 
-# %%
-from toolkit.base_model import base_model
-from toolkit.data import clauses
-
-base = base_model()
-print(base)
-
-# %% [markdown]
 # %% [markdown]
 # ## 3. A fórmula: $\Delta W = BA$
 #
@@ -159,6 +162,7 @@ print(base)
 # ★☆☆☆☆ · ◆◆◆◇◇ · 3 minutos · 1 ponto
 #
 # `count_lora_params(d, k, rank)` devolve quantos números há em $A$ e $B$ juntos, para um peso $d \times k$.
+
 
 # %% nbgrader={"grade_id": "contar_lora", "solution": true}
 def count_lora_params(d, k, rank):
@@ -179,7 +183,9 @@ import random
 for _ in range(20):
     size_out, size_in, r = random.randint(2, 5000), random.randint(2, 5000), random.randint(1, 64)
     parts = torch.empty(size_out, r).numel() + torch.empty(r, size_in).numel()
-    assert count_lora_params(size_out, size_in, r) == parts, "A contagem falha para outros tamanhos: conte B (d x r) e A (r x k)."
+    assert count_lora_params(size_out, size_in, r) == parts, (
+        "A contagem falha para outros tamanhos: conte B (d x r) e A (r x k)."
+    )
 ### END HIDDEN TESTS
 
 # %%
@@ -214,6 +220,7 @@ with needs_exercise(2):
 #
 # Complete a classe. Use os nomes da `peft`: `lora_A` e `lora_B` são `nn.Linear` sem `bias`, de modo que `lora_A.weight` tem forma `(rank, k)` e `lora_B.weight`, `(d, rank)`. Em `__init__`: congele `base`, crie `lora_A` (aleatória) e `lora_B` (zero) e guarde `scaling`. Em `forward`: a fórmula acima. O atributo `merged` só será usado no exercício 5.
 
+
 # %% nbgrader={"grade_id": "lora_linear", "solution": true}
 class LoRALinear(nn.Module):
     """Uma nn.Linear congelada, `base`, mais a correção treinável (alpha / rank) · B A."""
@@ -244,17 +251,25 @@ class LoRALinear(nn.Module):
 layer = LoRALinear(dense(6, 4), rank=2, alpha=8)
 assert tuple(layer.lora_A.weight.shape) == (2, 6), "lora_A leva k números a rank: o peso tem forma (rank, k)."
 assert tuple(layer.lora_B.weight.shape) == (4, 2), "lora_B leva rank números a d: o peso tem forma (d, rank)."
-assert trainable_names(layer) == ["lora_A.weight", "lora_B.weight"], f"Só A e B podem ser treináveis (sem bias); agora são: {trainable_names(layer)}."
+assert trainable_names(layer) == ["lora_A.weight", "lora_B.weight"], (
+    f"Só A e B podem ser treináveis (sem bias); agora são: {trainable_names(layer)}."
+)
 assert bool((layer.lora_B.weight == 0).all()), "lora_B deve começar em zero."
-assert float(layer.lora_A.weight.detach().std()) > 0, "lora_A deve começar com números aleatórios, não iguais."
+assert float(layer.lora_A.weight.detach().std()) > 0, (
+    "lora_A deve começar com números aleatórios, não iguais."
+)
 assert math.isclose(layer.scaling, 4.0), f"scaling é alpha / rank = 8 / 2 = 4; recebi {layer.scaling}."
 ### BEGIN HIDDEN TESTS
 original = dense(40, 24, bias=True, seed=5).weight
 layer = LoRALinear(dense(40, 24, bias=True, seed=5), rank=10, alpha=5)
 assert math.isclose(layer.scaling, 0.5), "scaling deve ser alpha / rank para quaisquer alpha e rank."
-assert tuple(layer.lora_A.weight.shape) == (10, 40) and tuple(layer.lora_B.weight.shape) == (24, 10), "As formas de A e B devem seguir k, d e rank."
+assert tuple(layer.lora_A.weight.shape) == (10, 40) and tuple(layer.lora_B.weight.shape) == (24, 10), (
+    "As formas de A e B devem seguir k, d e rank."
+)
 assert bool((layer.lora_B.weight == 0).all()), "lora_B deve começar em zero para qualquer tamanho."
-assert trainable_names(layer) == ["lora_A.weight", "lora_B.weight"], "O bias da camada original também fica congelado."
+assert trainable_names(layer) == ["lora_A.weight", "lora_B.weight"], (
+    "O bias da camada original também fica congelado."
+)
 assert torch.equal(layer.base.weight, original), "O peso original não pode mudar na construção."
 assert len(layer.lora_A.weight.unique()) > 300, "lora_A deve ser sorteada elemento a elemento."
 ### END HIDDEN TESTS
@@ -275,13 +290,16 @@ for size_in, size_out, r, strength in ((10, 7, 3, 1.5), (5, 12, 4, 32)):
     delta = strength / r * (layer.lora_B.weight @ layer.lora_A.weight)
     target = batch @ (reference.weight + delta).T + reference.bias
     # two orders of the same float32 products: differences of a few units in the last place
-    assert torch.allclose(layer(batch), target, rtol=1e-4, atol=1e-4), "A passagem direta falha com bias, lotes de três dimensões ou outros alpha e rank."
+    assert torch.allclose(layer(batch), target, rtol=1e-4, atol=1e-4), (
+        "A passagem direta falha com bias, lotes de três dimensões ou outros alpha e rank."
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### Por que $B$ começa em zero, e $A$ não?
 #
 # Experimente as três escolhas possíveis numa camada e olhe a primeira retropropagação.
+
 
 # %%
 def first_step(init_a, init_b):
@@ -299,7 +317,11 @@ def first_step(init_a, init_b):
 
 with needs_exercise(3):
     print(f"{'início':<22} {'mudança na saída':>17} {'|grad A|':>9} {'|grad B|':>9}")
-    for label, init_a, init_b in (("A sorteada, B = 0", 0.1, 0), ("A = 0, B = 0", 0, 0), ("A e B sorteadas", 0.1, 0.1)):
+    for label, init_a, init_b in (
+        ("A sorteada, B = 0", 0.1, 0),
+        ("A = 0, B = 0", 0, 0),
+        ("A e B sorteadas", 0.1, 0.1),
+    ):
         print("{:<22} {:17.4f} {:9.4f} {:9.4f}".format(label, *first_step(init_a, init_b)))
 
 # %% [markdown]
@@ -309,6 +331,7 @@ with needs_exercise(3):
 # ### Para que serve $\alpha / r$?
 #
 # Damos **um** passo de Adam, sempre com a mesma taxa, a camadas de postos diferentes, com e sem a divisão por $r$, e medimos quanto a saída mudou.
+
 
 # %%
 def change_after_one_step(rank, alpha):
@@ -334,10 +357,11 @@ with needs_exercise(3):
 #
 # Onde pôr os adaptadores? O artigo original escolheu as matrizes de consulta e de valor da atenção, `q_proj` e `v_proj`: são os nossos **módulos-alvo**. O desenho mostra um bloco do Transformer com os adaptadores no lugar; cinza é congelado, laranja é treinado.
 
+
 # %% cellView="form"
 # @title Desenho: o bloco do Transformer com os adaptadores
 def draw_block():
-    figure, axes = plt.subplots(figsize=(9, 6.2))
+    _, axes = plt.subplots(figsize=(9, 6.2))
     axes.set(xlim=(0, 12), ylim=(0, 11.4))
     axes.axis("off")
     frozen, trained = "#d9dde3", "#f4a259"
@@ -352,7 +376,15 @@ def draw_block():
     def residual(y0, y1):
         axes.plot([5.3, 0.5, 0.5], [y0, y0, y1], color="#444", linestyle=":")
         arrow(0.5, y1, 4.95, y1)
-        axes.text(5.3, y1, "+", ha="center", va="center", fontsize=13, bbox={"boxstyle": "circle", "facecolor": "white"})
+        axes.text(
+            5.3,
+            y1,
+            "+",
+            ha="center",
+            va="center",
+            fontsize=13,
+            bbox={"boxstyle": "circle", "facecolor": "white"},
+        )
 
     axes.text(5.3, 0.1, "entrada do bloco: um vetor por token", ha="center")
     arrow(5.3, 0.5, 5.3, 1.1)
@@ -396,6 +428,7 @@ draw_block()
 #
 # *Dicas:* `model.named_modules()` dá os nomes completos, como `model.layers.0.self_attn.q_proj`; anote-os antes de trocar, porque a troca muda a árvore que você está percorrendo. `model.get_submodule(nome)` e `setattr(pai, filho, novo)` fazem o resto.
 
+
 # %% nbgrader={"grade_id": "injetar", "solution": true}
 def inject(model, targets, rank, alpha):
     """Põe um LoRALinear no lugar de cada nn.Linear chamada como um dos `targets`; devolve quantas trocou."""
@@ -423,9 +456,15 @@ before = logits(model, ids)
 replaced = inject(model, ["q_proj", "v_proj"], rank=2, alpha=4)
 assert replaced == 4, f"Duas camadas com q_proj e v_proj: são 4 trocas; recebi {replaced}."
 names = trainable_names(model)
-assert names and all("lora_" in name for name in names), f"Só A e B podem ser treináveis depois de inject; achei {names[:4]}."
-assert len(names) == 8, f"São 4 camadas adaptadas, cada uma com A e B; achei {len(names)} parâmetros treináveis."
-assert torch.equal(logits(model, ids), before), "Com B = 0, o modelo adaptado responde exatamente como o original."
+assert names and all("lora_" in name for name in names), (
+    f"Só A e B podem ser treináveis depois de inject; achei {names[:4]}."
+)
+assert len(names) == 8, (
+    f"São 4 camadas adaptadas, cada uma com A e B; achei {len(names)} parâmetros treináveis."
+)
+assert torch.equal(logits(model, ids), before), (
+    "Com B = 0, o modelo adaptado responde exatamente como o original."
+)
 ### BEGIN HIDDEN TESTS
 for targets, depth, sizes in (
     (["k_proj", "o_proj"], 3, [(8, 16), (16, 16)]),
@@ -433,15 +472,23 @@ for targets, depth, sizes in (
 ):
     model = tiny_llama(seed=depth, layers=depth)
     before = logits(model, ids)
-    assert inject(model, targets, rank=3, alpha=6) == depth * len(targets), "inject deve trocar exatamente os alvos pedidos, em todas as camadas."
+    assert inject(model, targets, rank=3, alpha=6) == depth * len(targets), (
+        "inject deve trocar exatamente os alvos pedidos, em todas as camadas."
+    )
     names = trainable_names(model)
     assert len(names) == 2 * depth * len(targets), "Só A e B de cada alvo podem ser treináveis."
-    assert all(any(f".{target}.lora_" in name for target in targets) for name in names), "Os adaptadores ficam dentro dos módulos-alvo, e só neles."
+    assert all(any(f".{target}.lora_" in name for target in targets) for name in names), (
+        "Os adaptadores ficam dentro dos módulos-alvo, e só neles."
+    )
     state = model.state_dict()
-    assert sum(state[name].numel() for name in names) == depth * sum(3 * (a + b) for a, b in sizes), "As formas de A e B devem seguir cada alvo."
+    assert sum(state[name].numel() for name in names) == depth * sum(3 * (a + b) for a, b in sizes), (
+        "As formas de A e B devem seguir cada alvo."
+    )
     assert torch.equal(logits(model, ids), before), "A injeção não pode mudar a resposta do modelo."
     fill_lora(model, seed=7)
-    assert not torch.allclose(logits(model, ids), before, atol=1e-3), "Com B diferente de zero, a correção deve chegar à saída do modelo."
+    assert not torch.allclose(logits(model, ids), before, atol=1e-3), (
+        "Com B diferente de zero, a correção deve chegar à saída do modelo."
+    )
 for wrong in (["proj"], ["q_prj"], ["self_attn"]):
     try:
         inject(tiny_llama(), wrong, rank=2, alpha=4)
@@ -461,6 +508,7 @@ for wrong in (["proj"], ["q_prj"], ["self_attn"]):
 # ★★★☆☆ · ◆◆◆◇◇ · 10 minutos · 3 pontos
 #
 # `merge(layer)` soma a correção a `layer.base.weight` e marca `layer.merged = True`; `unmerge(layer)` desfaz. Fundir uma camada já fundida não faz nada, e separar uma já separada também não. A saída da camada não muda em nenhum momento. *Dica:* mexer num peso fora do treino pede `torch.no_grad()`.
+
 
 # %% nbgrader={"grade_id": "fundir", "solution": true}
 def merge(layer):
@@ -504,16 +552,26 @@ for size_in, size_out, r, strength in ((9, 5, 3, 4), (4, 11, 2, 1)):
     separate, weight = layer(batch).detach(), dense(size_in, size_out, bias=True, seed=r).weight.detach()
     factors = layer.lora_A.weight.detach().clone(), layer.lora_B.weight.detach().clone()
     unmerge(layer)
-    assert torch.equal(layer.base.weight, weight), "Separar uma camada que não está fundida não deve mudar nada."
+    assert torch.equal(layer.base.weight, weight), (
+        "Separar uma camada que não está fundida não deve mudar nada."
+    )
     merge(layer), merge(layer), merge(layer)
     merged = weight + strength / r * factors[1] @ factors[0]
     # adding and subtracting the same float32 number rounds twice: a few 1e-7 of the largest weight
-    assert torch.allclose(layer.base.weight, merged, atol=1e-5), "Fundir três vezes deve ser o mesmo que fundir uma."
+    assert torch.allclose(layer.base.weight, merged, atol=1e-5), (
+        "Fundir três vezes deve ser o mesmo que fundir uma."
+    )
     assert torch.allclose(layer(batch), separate, atol=1e-4), "A saída fundida deve ser igual à separada."
     unmerge(layer), unmerge(layer)
-    assert torch.allclose(layer.base.weight, weight, atol=1e-5), "Separar duas vezes deve ser o mesmo que separar uma."
-    assert torch.equal(layer.lora_A.weight, factors[0]) and torch.equal(layer.lora_B.weight, factors[1]), "A e B devem sobreviver à fusão, para poder separar."
-    assert torch.allclose(layer(batch), separate, atol=1e-4), "Depois de separar, a camada volta a somar a correção na saída."
+    assert torch.allclose(layer.base.weight, weight, atol=1e-5), (
+        "Separar duas vezes deve ser o mesmo que separar uma."
+    )
+    assert torch.equal(layer.lora_A.weight, factors[0]) and torch.equal(layer.lora_B.weight, factors[1]), (
+        "A e B devem sobreviver à fusão, para poder separar."
+    )
+    assert torch.allclose(layer(batch), separate, atol=1e-4), (
+        "Depois de separar, a camada volta a somar a correção na saída."
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -531,6 +589,7 @@ for size_in, size_out, r, strength in ((9, 5, 3, 4), (4, 11, 2, 1)):
 # `base_model.model.` + `model.layers.0.self_attn.q_proj.lora_A.weight`
 #
 # Tirado o prefixo, são os nomes do seu modelo. `load_peft_adapter(model, adapter)` copia cada tensor para o seu lugar e lança `KeyError` se algum nome não existir em `model`. *Dica:* `load_state_dict(..., strict=False)` ignora **em silêncio** os nomes que não conhece; confira antes.
+
 
 # %% nbgrader={"grade_id": "igualar_peft", "solution": true}
 def load_peft_adapter(model, adapter):
@@ -568,10 +627,15 @@ inject(mine, ["q_proj", "v_proj"], rank=4, alpha=8)
 load_peft_adapter(mine, adapter)
 difference = float((logits(mine, ids) - reference).abs().max())
 # the same products in the same order: float32 leaves nothing, or a last place where a library reorders them
-assert difference < 1e-5, f"As saídas diferem em {difference:.2e}: confira se A, B e a escala chegaram ao lugar certo."
+assert difference < 1e-5, (
+    f"As saídas diferem em {difference:.2e}: confira se A, B e a escala chegaram ao lugar certo."
+)
 print(f"Maior diferença entre o seu LoRA e o da peft: {difference:.1e}")
 ### BEGIN HIDDEN TESTS
-for targets, r, strength, seed in ((["q_proj", "k_proj", "o_proj"], 3, 5, 21), (["v_proj", "down_proj"], 2, 16, 22)):
+for targets, r, strength, seed in (
+    (["q_proj", "k_proj", "o_proj"], 3, 5, 21),
+    (["v_proj", "down_proj"], 2, 16, 22),
+):
     mine = tiny_llama(seed=seed, layers=3)
     adapter, reference = peft_answer(mine, ids, targets, r, strength, seed)
     inject(mine, targets, rank=r, alpha=strength)
@@ -580,7 +644,9 @@ for targets, r, strength, seed in ((["q_proj", "k_proj", "o_proj"], 3, 5, 21), (
     assert gap < 1e-4, "As saídas diferem das da peft para outros módulos-alvo, postos ou alphas."
     state = mine.state_dict()
     for name, tensor in adapter.items():
-        assert torch.equal(state[name.removeprefix("base_model.model.")], tensor), "Cada tensor do adaptador deve chegar ao seu lugar sem mudar."
+        assert torch.equal(state[name.removeprefix("base_model.model.")], tensor), (
+            "Cada tensor do adaptador deve chegar ao seu lugar sem mudar."
+        )
 mine = tiny_llama()
 stranger, _ = peft_answer(mine, ids, ["v_proj"], 2, 4, 0)
 inject(mine, ["q_proj"], rank=2, alpha=4)
@@ -607,6 +673,7 @@ else:
 #
 # `adapter_state_dict(model)` devolve um dicionário nome → tensor com os `lora_A.weight` e `lora_B.weight` de um modelo que passou por `inject`, e nada mais.
 
+
 # %% nbgrader={"grade_id": "so_adaptador", "solution": true}
 def adapter_state_dict(model):
     """Os tensores A e B de `model`, pelo nome, sem os pesos do modelo base."""
@@ -619,8 +686,12 @@ def adapter_state_dict(model):
 model = tiny_llama()
 inject(model, ["q_proj", "v_proj"], rank=2, alpha=4)
 adapter = adapter_state_dict(model)
-assert sorted(adapter) == trainable_names(model), f"Devem estar só os A e B das 4 camadas adaptadas (8 tensores); recebi {len(adapter)}."
-assert sum(tensor.numel() for tensor in adapter.values()) == 224, "Posto 2 em q (16 x 16) e v (8 x 16), duas camadas: 224 números."
+assert sorted(adapter) == trainable_names(model), (
+    f"Devem estar só os A e B das 4 camadas adaptadas (8 tensores); recebi {len(adapter)}."
+)
+assert sum(tensor.numel() for tensor in adapter.values()) == 224, (
+    "Posto 2 em q (16 x 16) e v (8 x 16), duas camadas: 224 números."
+)
 ### BEGIN HIDDEN TESTS
 for targets, seed in ((["k_proj", "o_proj"], 31), (["gate_proj"], 32)):
     trained, fresh = tiny_llama(seed=seed, layers=3), tiny_llama(seed=seed, layers=3)
@@ -628,12 +699,22 @@ for targets, seed in ((["k_proj", "o_proj"], 31), (["gate_proj"], 32)):
         inject(copy, targets, rank=3, alpha=6)
     fill_lora(trained, seed=seed)
     saved = adapter_state_dict(trained)
-    expected = {name: tensor for name, tensor in trained.state_dict().items() if ".lora_A." in name or ".lora_B." in name}
-    assert sorted(saved) == sorted(expected), "O dicionário deve ter A e B de todos os alvos, e nada do modelo base."
-    assert all(torch.equal(saved[name], tensor) for name, tensor in expected.items()), "Os tensores devem ser os do modelo, sem mudança."
+    expected = {
+        name: tensor
+        for name, tensor in trained.state_dict().items()
+        if ".lora_A." in name or ".lora_B." in name
+    }
+    assert sorted(saved) == sorted(expected), (
+        "O dicionário deve ter A e B de todos os alvos, e nada do modelo base."
+    )
+    assert all(torch.equal(saved[name], tensor) for name, tensor in expected.items()), (
+        "Os tensores devem ser os do modelo, sem mudança."
+    )
     fresh.load_state_dict(saved, strict=False)
     sample = torch.randint(0, 64, (1, 5))
-    assert torch.equal(logits(fresh, sample), logits(trained, sample)), "O adaptador guardado, posto num modelo novo, deve refazer as mesmas respostas."
+    assert torch.equal(logits(fresh, sample), logits(trained, sample)), (
+        "O adaptador guardado, posto num modelo novo, deve refazer as mesmas respostas."
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]

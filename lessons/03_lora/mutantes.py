@@ -1,7 +1,7 @@
-# Respostas com que os testes da aula são testados: cada célula é uma resposta ao exercício `answer`,
-# certa (right=true: todos os pontos) ou errada (menos que todos). A solução e o stub vêm da própria aula.
+# Respostas com que os testes da aula são testados. Cada célula roda logo depois da solução do exercício `answer`
+# e redefine só o que nela é diferente: com right=true deve tirar todos os pontos, com right=false menos que todos.
 
-# %% sem_for answer="congelar" right=true
+# %% sem_laco answer="congelar" right=true
 def freeze(model):
     model.requires_grad_(False)
 
@@ -26,32 +26,26 @@ def count_parameters(model):
 
 
 # %% resposta_fixa answer="congelar" right=false
-def freeze(model):
-    model.requires_grad_(False)
-
-
 def count_parameters(model):
     return (20, 20) if next(model.parameters()).requires_grad else (0, 20)
 
 
 # %% conta_tensores answer="congelar" right=false
-def freeze(model):
-    model.requires_grad_(False)
-
-
 def count_parameters(model):
     parameters = list(model.parameters())
     return sum(p.requires_grad for p in parameters), len(parameters)
 
 
 # %% conta_o_compartilhado_duas_vezes answer="congelar" right=false
-def freeze(model):
-    model.requires_grad_(False)
-
-
 def count_parameters(model):
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return trained, sum(t.numel() for t in model.state_dict().values())
+
+
+# %% ordem_trocada answer="congelar" right=false
+def count_parameters(model):
+    total = sum(p.numel() for p in model.parameters())
+    return total, sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 # %% so_o_primeiro_nivel answer="congelar" right=false
@@ -60,29 +54,9 @@ def freeze(model):
         p.requires_grad_(False)
 
 
-def count_parameters(model):
-    total = sum(p.numel() for p in model.parameters())
-    return sum(p.numel() for p in model.parameters() if p.requires_grad), total
-
-
 # %% atributo_no_modulo answer="congelar" right=false
 def freeze(model):
     model.requires_grad = False
-
-
-def count_parameters(model):
-    total = sum(p.numel() for p in model.parameters())
-    return sum(p.numel() for p in model.parameters() if p.requires_grad), total
-
-
-# %% ordem_trocada answer="congelar" right=false
-def freeze(model):
-    model.requires_grad_(False)
-
-
-def count_parameters(model):
-    total = sum(p.numel() for p in model.parameters())
-    return total, sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 # %% soma_das_matrizes answer="contar_lora" right=true
@@ -121,33 +95,20 @@ def count_lora_params(d, k, rank):
 
 
 # %% inicio_normal answer="lora_linear" right=true
-class LoRALinear(nn.Module):
+class LoRALinear(LoRALinear):
     def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        super().__init__(base, rank, alpha)
         nn.init.normal_(self.lora_A.weight, std=0.02)
-        self.lora_B.weight.data.zero_()
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.lora_B(self.lora_A(x)) * self.scaling
 
 
-# %% com_matmul answer="lora_linear" right=true
+# %% do_zero_com_matmul answer="lora_linear" right=true
 class LoRALinear(nn.Module):
     def __init__(self, base, rank, alpha):
         super().__init__()
-        self.base, self.merged, self.scaling = base, False, alpha / rank
+        self.base, self.merged, self.scaling = base.requires_grad_(False), False, alpha / rank
         self.lora_A = nn.Linear(base.in_features, rank, bias=False)
         self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        for p in base.parameters():
-            p.requires_grad = False
+        self.lora_B.weight.data.zero_()
 
     def forward(self, x):
         if self.merged:
@@ -156,148 +117,84 @@ class LoRALinear(nn.Module):
 
 
 # %% resposta_fixa answer="lora_linear" right=false
-class LoRALinear(nn.Module):
+class LoRALinear(LoRALinear):
     def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(6, 2, bias=False)
-        self.lora_B = nn.Linear(2, 4, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = 4.0
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + 4.0 * self.lora_B(self.lora_A(x))
+        super().__init__(base, 2, 8)
 
 
-# %% b_sorteada answer="lora_linear" right=false
-class LoRALinear(nn.Module):
+# %% a_em_zero_b_sorteada answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
     def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        super().__init__(base, rank, alpha)
         nn.init.zeros_(self.lora_A.weight)
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
-
-
-# %% base_treinavel answer="lora_linear" right=false
-class LoRALinear(nn.Module):
-    def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
-
-
-# %% so_o_peso_congelado answer="lora_linear" right=false
-class LoRALinear(nn.Module):
-    def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base
-        self.base.weight.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
-
-
-# %% sem_escala answer="lora_linear" right=false
-class LoRALinear(nn.Module):
-    def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.lora_B(self.lora_A(x))
-
-
-# %% escala_invertida answer="lora_linear" right=false
-class LoRALinear(nn.Module):
-    def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = rank / alpha
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
-
-
-# %% perde_o_bias answer="lora_linear" right=false
-class LoRALinear(nn.Module):
-    def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return x @ (self.base.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight).T
+        nn.init.normal_(self.lora_B.weight)
 
 
 # %% a_constante answer="lora_linear" right=false
-class LoRALinear(nn.Module):
+class LoRALinear(LoRALinear):
     def __init__(self, base, rank, alpha):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.merged = False
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        super().__init__(base, rank, alpha)
         nn.init.ones_(self.lora_A.weight)
-        nn.init.zeros_(self.lora_B.weight)
-        self.scaling = alpha / rank
 
+
+# %% base_treinavel answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        base.requires_grad_(True)
+
+
+# %% so_o_peso_congelado answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        if base.bias is not None:
+            base.bias.requires_grad_(True)
+
+
+# %% fatores_com_bias answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        self.lora_A = nn.Linear(base.in_features, rank)
+
+
+# %% escala_invertida answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def __init__(self, base, rank, alpha):
+        super().__init__(base, rank, alpha)
+        self.scaling = rank / alpha
+
+
+# %% sem_escala answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
     def forward(self, x):
-        if self.merged:
-            return self.base(x)
-        return self.base(x) + self.scaling * self.lora_B(self.lora_A(x))
+        return self.base(x) + self.lora_B(self.lora_A(x))
+
+
+# %% escala_duas_vezes answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def forward(self, x):
+        return self.base(x) + self.scaling * self.lora_B(self.scaling * self.lora_A(x))
+
+
+# %% so_a_correcao answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def forward(self, x):
+        return self.scaling * self.lora_B(self.lora_A(x))
+
+
+# %% perde_o_bias answer="lora_linear" right=false
+class LoRALinear(LoRALinear):
+    def forward(self, x):
+        return x @ (self.base.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight).T
 
 
 # %% pelos_pais answer="injetar" right=true
 def inject(model, targets, rank, alpha):
     freeze(model)
-    pairs = [(parent, name) for parent in model.modules() for name, child in parent.named_children()
-             if name in targets and isinstance(child, nn.Linear)]  # fmt: skip
+    pairs = [(p, n) for p in model.modules() for n, m in p.named_children() if n in targets]
+    pairs = [(p, n) for p, n in pairs if isinstance(getattr(p, n), nn.Linear)]
     for parent, name in pairs:
         setattr(parent, name, LoRALinear(getattr(parent, name), rank=rank, alpha=alpha))
     if not pairs:
@@ -306,19 +203,20 @@ def inject(model, targets, rank, alpha):
 
 
 # %% recursiva answer="injetar" right=true
-def inject(model, targets, rank, alpha):
-    def swap(module):
-        count = 0
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and name in targets:
-                setattr(module, name, LoRALinear(child, rank, alpha))
-                count += 1
-            else:
-                count += swap(child)
-        return count
+def swap(module, targets, rank, alpha):
+    count = 0
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear) and name in targets:
+            setattr(module, name, LoRALinear(child, rank, alpha))
+            count += 1
+        else:
+            count += swap(child, targets, rank, alpha)
+    return count
 
+
+def inject(model, targets, rank, alpha):
     model.requires_grad_(False)
-    count = swap(model)
+    count = swap(model, targets, rank, alpha)
     if count == 0:
         raise ValueError("Nenhum módulo-alvo.")
     return count
@@ -334,59 +232,39 @@ def inject(model, targets, rank, alpha):
 
 
 # %% nao_congela_o_resto answer="injetar" right=false
-def inject(model, targets, rank, alpha):
-    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.rsplit(".", 1)[-1] in targets]
-    if not found:
-        raise ValueError("nenhum alvo")
-    for name in found:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
-    return len(found)
+def inject(model, targets, rank, alpha, inject=inject):
+    trained = [p for p in model.parameters() if p.requires_grad]
+    count = inject(model, targets, rank, alpha)
+    for p in trained:
+        p.requires_grad_(True)
+    return count
 
 
 # %% congela_depois answer="injetar" right=false
-def inject(model, targets, rank, alpha):
-    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.rsplit(".", 1)[-1] in targets]
-    if not found:
-        raise ValueError("nenhum alvo")
-    for name in found:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
+def inject(model, targets, rank, alpha, inject=inject):
+    count = inject(model, targets, rank, alpha)
     freeze(model)
-    return len(found)
+    return count
 
 
 # %% por_pedaco_do_nome answer="injetar" right=false
-def inject(model, targets, rank, alpha):
-    freeze(model)
-    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and any(t in n for t in targets)]
-    if not found:
-        raise ValueError("nenhum alvo")
-    for name in found:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
-    return len(found)
+def inject(model, targets, rank, alpha, inject=inject):
+    names = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    return inject(model, [n for n in names if any(t in n for t in targets)], rank, alpha)
 
 
 # %% em_silencio answer="injetar" right=false
-def inject(model, targets, rank, alpha):
-    freeze(model)
-    found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.rsplit(".", 1)[-1] in targets]
-    for name in found:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
-    return len(found)
+def inject(model, targets, rank, alpha, inject=inject):
+    try:
+        return inject(model, targets, rank, alpha)
+    except ValueError:
+        return 0
 
 
 # %% so_a_primeira_camada answer="injetar" right=false
-def inject(model, targets, rank, alpha):
+def inject(model, targets, rank, alpha, inject=inject):
     freeze(model)
-    attention = model.model.layers[0].self_attn
-    for target in targets:
-        if not hasattr(attention, target):
-            raise ValueError("nenhum alvo")
-        setattr(attention, target, LoRALinear(getattr(attention, target), rank, alpha))
-    return len(targets)
+    return inject(model.model.layers[0], targets, rank, alpha)
 
 
 # %% com_add_ answer="fundir" right=true
@@ -409,32 +287,22 @@ def unmerge(layer):
 
 
 # %% guarda_o_original answer="fundir" right=true
-def merge(layer):
+def merge(layer, merge=merge):
     if not layer.merged:
         layer.original = layer.base.weight.detach().clone()
-        with torch.no_grad():
-            layer.base.weight.copy_(layer.original + layer.scaling * layer.lora_B.weight @ layer.lora_A.weight)
-    layer.merged = True
+    merge(layer)
 
 
 def unmerge(layer):
     if layer.merged:
-        with torch.no_grad():
-            layer.base.weight.copy_(layer.original)
+        layer.base.weight.data.copy_(layer.original)
     layer.merged = False
 
 
 # %% resposta_fixa answer="fundir" right=false
-def merge(layer):
-    if not layer.merged:
-        layer.base.weight.data += 4 * layer.lora_B.weight.data @ layer.lora_A.weight.data
-        layer.merged = True
-
-
-def unmerge(layer):
-    if layer.merged:
-        layer.base.weight.data -= 4 * layer.lora_B.weight.data @ layer.lora_A.weight.data
-        layer.merged = False
+def merge(layer, merge=merge):
+    layer.scaling = 4
+    merge(layer)
 
 
 # %% sem_escala answer="fundir" right=false
@@ -444,34 +312,16 @@ def merge(layer):
         layer.merged = True
 
 
-def unmerge(layer):
-    if layer.merged:
-        layer.base.weight.data -= layer.lora_B.weight.data @ layer.lora_A.weight.data
-        layer.merged = False
-
-
 # %% soma_outra_vez answer="fundir" right=false
-def merge(layer):
-    layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
-    layer.merged = True
-
-
-def unmerge(layer):
-    if layer.merged:
-        layer.base.weight.data -= layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
-        layer.merged = False
+def merge(layer, merge=merge):
+    layer.merged = False
+    merge(layer)
 
 
 # %% separa_sem_ter_fundido answer="fundir" right=false
-def merge(layer):
-    if not layer.merged:
-        layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
-        layer.merged = True
-
-
-def unmerge(layer):
-    layer.base.weight.data -= layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
-    layer.merged = False
+def unmerge(layer, unmerge=unmerge):
+    layer.merged = True
+    unmerge(layer)
 
 
 # %% so_troca_a_marca answer="fundir" right=false
@@ -484,27 +334,16 @@ def unmerge(layer):
 
 
 # %% esquece_a_marca answer="fundir" right=false
-def merge(layer):
-    layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
-
-
-def unmerge(layer):
-    layer.base.weight.data -= layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
+def merge(layer, merge=merge):
+    merge(layer)
+    layer.merged = False
 
 
 # %% apaga_os_fatores answer="fundir" right=false
-def merge(layer):
-    if not layer.merged:
-        layer.kept = layer.base.weight.detach().clone()
-        layer.base.weight.data += layer.scaling * layer.lora_B.weight.data @ layer.lora_A.weight.data
-        layer.lora_B.weight.data.zero_()
-        layer.merged = True
-
-
-def unmerge(layer):
-    if layer.merged:
-        layer.base.weight.data.copy_(layer.kept)
-        layer.merged = False
+def merge(layer, merge=merge):
+    layer.original = layer.base.weight.detach().clone()
+    merge(layer)
+    layer.lora_B.weight.data.zero_()
 
 
 # %% copia_um_a_um answer="igualar_peft" right=true
@@ -552,11 +391,8 @@ def load_peft_adapter(model, adapter):
 
 
 # %% so_b answer="igualar_peft" right=false
-def load_peft_adapter(model, adapter):
-    parameters = dict(model.named_parameters())
-    for name, tensor in adapter.items():
-        if "lora_B" in name:
-            parameters[name.removeprefix("base_model.model.")].data.copy_(tensor)
+def load_peft_adapter(model, adapter, load_peft_adapter=load_peft_adapter):
+    load_peft_adapter(model, {name: tensor for name, tensor in adapter.items() if "lora_B" in name})
 
 
 # %% por_requires_grad answer="so_adaptador" right=true
@@ -576,7 +412,9 @@ def adapter_state_dict(model):
 
 # %% resposta_fixa answer="so_adaptador" right=false
 def adapter_state_dict(model):
-    names = [f"model.layers.{i}.self_attn.{t}_proj.lora_{m}.weight" for i in (0, 1) for t in "qv" for m in "AB"]
+    names = [
+        f"model.layers.{i}.self_attn.{t}_proj.lora_{m}.weight" for i in (0, 1) for t in "qv" for m in "AB"
+    ]
     return {name: model.state_dict()[name] for name in names}
 
 

@@ -9,38 +9,36 @@ from types import CodeType
 import jupytext
 from nbformat import NotebookNode
 
-from autograder.publish import source_notebook, student_notebook
-
 ROOT = Path(__file__).parents[2]
 
 
-def cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """The code cells that nbgrader knows: given code, answers and tests."""
-    return [c for c in notebook.cells if c.cell_type == "code" and "nbgrader" in c.metadata]
+def cells(notebook: NotebookNode) -> dict[str, NotebookNode]:
+    """The code cells that nbgrader knows, by grade id: given code, answers and tests."""
+    known = [c for c in notebook.cells if c.cell_type == "code" and "nbgrader" in c.metadata]
+    return {c.metadata["nbgrader"]["grade_id"]: c for c in known}
 
 
 def graded_by(notebook: NotebookNode) -> dict[str, list[str]]:
     """For each answer the grade ids of its tests: the graded cells that follow it, up to the next answer."""
     tests: dict[str, list[str]] = {}
-    for cell in cells(notebook):
-        marks = cell.metadata["nbgrader"]
-        if marks["solution"]:
-            tests[marks["grade_id"]] = []
-        elif marks["grade"]:
-            tests[list(tests)[-1]].append(marks["grade_id"])
+    for grade_id, cell in cells(notebook).items():
+        if cell.metadata["nbgrader"]["solution"]:
+            tests[grade_id] = []
+        elif cell.metadata["nbgrader"]["grade"]:
+            tests[list(tests)[-1]].append(grade_id)
     return tests
 
 
-def run(notebook: NotebookNode, answers: dict[str, str]) -> dict[str, BaseException | str]:
-    """What each test cell ends with when `answers` replace the notebook's: its exception, its stderr, or ""."""
+def run(notebook: NotebookNode, replaced: dict[str, str]) -> dict[str, BaseException | str]:
+    """What each test cell ends with when some cells are `replaced`: its exception, its stderr, or ""."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     outcomes: dict[str, BaseException | str] = {}
-    with warnings.catch_warnings(record=True) as shown:  # a kernel would write them to stderr, which costs points
+    with warnings.catch_warnings(record=True) as shown:  # a kernel writes them to stderr, which costs points
         warnings.simplefilter("default")
         warnings.simplefilter("ignore", DeprecationWarning)
-        for cell in cells(notebook):
-            grade_id, before = cell.metadata["nbgrader"]["grade_id"], len(shown)
-            code = compile(answers.get(grade_id, cell.source), grade_id, "exec")
+        for grade_id, cell in cells(notebook).items():
+            before = len(shown)
+            code = compile(replaced.get(grade_id, cell.source), grade_id, "exec")
             outcomes[grade_id] = _execute(code, namespace) or "".join(str(w.message) for w in shown[before:])
     return {name: outcomes[name] for tests in graded_by(notebook).values() for name in tests}
 
@@ -55,16 +53,13 @@ def _execute(code: CodeType, namespace: dict[str, object]) -> BaseException | st
     return errors.getvalue()
 
 
-def source(lesson: str) -> NotebookNode:
-    return source_notebook(lesson, ROOT)
-
-
-def stub(notebook: NotebookNode, answer: str) -> str:
-    """What the student is handed for one answer."""
-    return next(c.source for c in cells(student_notebook(notebook)) if c.metadata["nbgrader"]["grade_id"] == answer)
-
-
 def mutants(lesson: str) -> list[NotebookNode]:
-    """The answers that a lesson keeps to test its tests with: metadata title, answer and right."""
+    """The cells of a lesson's mutantes.py; their metadata has title, answer and right."""
     notebook = jupytext.read(ROOT / "lessons" / lesson / "mutantes.py")
-    return [c for c in notebook.cells if c.cell_type == "code" and "answer" in c.metadata]
+    return [cell for cell in notebook.cells if "answer" in cell.metadata]
+
+
+def mutated(notebook: NotebookNode, mutant: NotebookNode) -> dict[str, str]:
+    """The answer cell that a mutant stands for: the solution, then what it redefines."""
+    answer = mutant.metadata["answer"]
+    return {answer: f"{cells(notebook)[answer].source}\n\n{mutant.source}"}
