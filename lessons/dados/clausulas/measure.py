@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def by_keyword(text: str) -> str:
 def terms(text: str) -> Counter[str]:
     """Words and pairs of words."""
     words = re.findall(r"[^\W\d_]+", text.lower())
-    return Counter(words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)])
+    return Counter(words + [f"{a} {b}" for a, b in pairwise(words)])
 
 
 def tf_idf(train: list[str], other: list[str]) -> tuple[np.ndarray, np.ndarray]:
