@@ -16,8 +16,9 @@ def project() -> dict:
 
 
 def declared() -> dict[str, Requirement]:
-    lines = project()["dependencies"] + [line for extra in project()["optional-dependencies"].values() for line in extra]
-    return {Requirement(line).name: Requirement(line) for line in lines}
+    facts = project()
+    lines = sum(facts["optional-dependencies"].values(), facts["dependencies"])
+    return {(requirement := Requirement(line)).name: requirement for line in lines}
 
 
 def pinned(name: str) -> dict[str, str]:
