@@ -1,0 +1,153 @@
+"""A course folder: nbgrader's layout, its configuration and its gradebook."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+from nbgrader.apps.api import NbGraderAPI
+from nbgrader.preprocessors import GetGrades
+from traitlets.config.loader import Config, PyFileConfigLoader
+
+from autograder import Refusal, publish
+from autograder.intake.roster import Student
+from autograder.reports import export, feedback
+
+CONFIG_FILE = "nbgrader_config.py"
+CONFIG = '''"""nbgrader's configuration of this course; its own commands run here read it too."""
+
+from pathlib import Path
+
+from autograder.course import configure
+
+c = get_config()  # noqa: F821
+configure(c, Path(__file__).parent)
+
+# Your own settings go below, for example:
+# c.Execute.timeout = 60  # seconds a cell may take
+'''
+
+
+def configure(c: Config, root: Path) -> None:
+    """Point nbgrader at the course in `root` and switch on what this package adds to it."""
+    c.merge(publish.nbgrader_config())
+    c.CourseDirectory.root = str(root)
+    c.CourseDirectory.course_id = root.name
+    # 60 s: SQLite's own 5 s give "database is locked" as soon as somebody works in formgrader.
+    c.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db?timeout=60"
+    c.Execute.timeout = 30
+    c.Execute.shutdown_kernel = "immediate"
+    # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
+    c.IgnorePattern.enabled = True
+    c.IgnorePattern.pattern = ".*"
+    c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests, feedback.PlainOutputs]
+    c.HTMLExporter.filters = {"safe_markdown": feedback.safe_markdown}
+    c.HTMLExporter.extra_template_basedirs = [str(feedback.TEMPLATES)]
+    c.ExportApp.plugin_class = export.SafeCsv
+
+
+@dataclass(frozen=True)
+class Course:
+    """A course in the folder `root`; a lesson is an nbgrader assignment of one notebook, all of one name."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> "Course":
+        """The course in an existing folder; raises Refusal where there is none."""
+        if not (root / CONFIG_FILE).is_file():
+            raise Refusal(
+                f"{root} is not a course: it has no {CONFIG_FILE}. Make one with `autograder init {root}`."
+            )
+        return cls(root.resolve())
+
+    @classmethod
+    def init(cls, root: Path, sources: Mapping[str, NotebookNode]) -> "Course":
+        """Make a course, or bring an existing one up to date, from each lesson's source notebook."""
+        root.mkdir(parents=True, exist_ok=True)
+        if not (root / CONFIG_FILE).exists():
+            (root / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
+        course = cls(root.resolve())
+        # For a new gradebook nbgrader runs `alembic`, which lies beside this Python, perhaps not on the PATH.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        for lesson, notebook in sources.items():
+            write_notebook(course.notebook("source", lesson), notebook)
+            course._release(lesson)
+        return course
+
+    def config(self) -> Config:
+        """The course's nbgrader configuration, the instructor's own lines included."""
+        config: Config = PyFileConfigLoader(CONFIG_FILE, path=str(self.root)).load_config()
+        return config
+
+    def api(self, **course_directory: str) -> NbGraderAPI:
+        """nbgrader's own API on this course; keywords override settings of `c.CourseDirectory`."""
+        config = self.config()
+        config.CourseDirectory.update(course_directory)
+        api = NbGraderAPI(config=config)
+        api.log_level = logging.INFO
+        return api
+
+    def gradebook(self) -> Gradebook:
+        """The gradebook; use it as a context manager."""
+        directory = self.config().CourseDirectory
+        return Gradebook(directory.db_url, directory.course_id)
+
+    def notebook(self, step: str, lesson: str, student: str = ".") -> Path:
+        """Where nbgrader keeps a notebook; `step` is source, release, submitted or autograded."""
+        return self.root / step / student / lesson / f"{lesson}.ipynb"
+
+    def lessons(self) -> list[str]:
+        """The lessons that have a source notebook here."""
+        return sorted(
+            path.stem for path in self.root.glob("source/*/*.ipynb") if path.stem == path.parent.name
+        )
+
+    def grade_ids(self, lesson: str) -> set[str]:
+        """The grade ids of a lesson: its answers, tests and given cells."""
+        cells = nbformat.read(self.notebook("source", lesson), as_version=4).cells
+        return {cell.metadata.nbgrader["grade_id"] for cell in cells if "nbgrader" in cell.metadata}
+
+    def check_lesson(self, lesson: str) -> None:
+        """Raise Refusal when the lesson is not one of the course."""
+        if lesson not in self.lessons():
+            known = ", ".join(self.lessons()) or "none"
+            raise Refusal(
+                f"The course has no lesson {lesson!r}; it has: {known}. Name one of these with --lesson."
+            )
+
+    def enrol(self, roster: Sequence[Student]) -> None:
+        """Write the class list into the gradebook; who is in it already gets the new name and e-mail."""
+        with self.gradebook() as gradebook:
+            for student in roster:
+                details = {k: v for k, v in asdict(student).items() if k != "id" and v}
+                gradebook.update_or_create_student(student.id, **details)
+
+    def write_feedback(self, lesson: str, student: str) -> Path:
+        """Write a student's feedback page from what the gradebook and `autograded/` hold; give its path."""
+        result: dict[str, Any] = self.api().generate_feedback(lesson, student)
+        if not result["success"]:
+            raise RuntimeError(result.get("log", "") + result.get("error", ""))
+        return self.root / "feedback" / student / lesson / f"{lesson}.html"
+
+    def _release(self, lesson: str) -> None:
+        result: dict[str, Any] = self.api().generate_assignment(lesson)
+        if not result["success"]:
+            raise Refusal(
+                f"nbgrader could not make the student version of {lesson}:\n{result.get('log', '')}"
+            )
+
+
+def write_notebook(path: Path, notebook: NotebookNode | str) -> None:
+    """Write a notebook whole or not at all, so that a kill never leaves half a file."""
+    text = notebook if isinstance(notebook, str) else nbformat.writes(notebook) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,66 @@
+"""The page that a student gets back: points, answers, verdicts; no hidden test, nothing that runs."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
+
+TEMPLATES = Path(__file__).parent / "templates"
+HIDDEN_TEST_FAILED = "Um teste oculto deste exercício não passou."
+SHOWN = ("image/png", "image/jpeg", "text/plain")
+MAX_TEXT = 10_000
+
+
+def safe_markdown(text: str) -> str:
+    """A student's Markdown as HTML: raw HTML in it is escaped, javascript: links are refused."""
+    html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    return html
+
+
+class MaskHiddenTests(ClearHiddenTests):  # type: ignore[misc]
+    """Take hidden tests out of the page, and what a submission could make them say."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Of a failed cell with hidden tests only the author's message is left, of a passed one nothing."""
+        if cell.cell_type == "code" and self.begin_test_delimeter in cell.source:
+            messages = [_told(o, cell.source) for o in cell.outputs if o.output_type == "error"]
+            cell.outputs = [new_output("error", ename="", evalue=m, traceback=[m]) for m in messages]
+            self._remove_hidden_test_region(cell)
+        return cell, resources
+
+
+def _told(error: NotebookNode, test: str) -> str:
+    """The message as the test's author wrote it, values left out: those a submission can choose."""
+    try:
+        asserts = [node.msg for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Assert)]
+    except SyntaxError:  # a magic in the test
+        asserts = []
+    for message in asserts:
+        parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+        texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+        pattern = "".join(".*" if text is None else re.escape(str(text)) for text in texts)
+        if any(texts) and re.fullmatch(pattern, error.evalue[:2_000], re.DOTALL):
+            return "".join("…" if text is None else str(text) for text in texts)
+    return f"{HIDDEN_TEST_FAILED} ({error.ename[:60]})"
+
+
+class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
+    """Keep of outputs only text and pictures, and of long text the beginning."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """HTML, SVG, JavaScript and widgets of a submission never reach the page."""
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                output.data = {kind: output.data[kind] for kind in SHOWN if kind in output.data}
+            if "text" in output:
+                output.text = output.text[:MAX_TEXT]
+        return cell, resources

@@ -1,0 +1,160 @@
+"""The grader as its user runs it: a class graded from downloads, nobody's grade lost to somebody else's notebook."""
+
+import csv
+
+import nbformat
+import pytest
+from conftest import LESSON, RIGHT, handed_in
+from typer.testing import CliRunner
+
+from autograder import sample_class
+from autograder.cli import app
+from autograder.course import CONFIG_FILE, Course, write_notebook
+from autograder.grading import Graded, commit
+from autograder.intake.roster import Student
+from autograder.schedule import grade_all
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def grade_folder(course, folder, **options):
+    extra = [part for name, value in options.items() for part in (f"--{name}", value)]
+    where = ("--submissions", folder / "downloads", "--roster", folder / "roster.csv")
+    return run("grade", course.root, "--lesson", LESSON, *where, *extra)
+
+
+def points(course):
+    path = course.root / "grades" / f"{LESSON}.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["student_id"]: row["score"] for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def graded_class(fresh_course, tmp_path_factory):
+    """The sample class graded once: (course, exit status, what was printed)."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("class")
+    course = Course(shutil.copytree(fresh_course.root, folder / "course"))
+    with (course.root / CONFIG_FILE).open("a") as config:
+        config.write("\nc.Execute.timeout = 3\n")  # for the endless loop
+    sample_class.write_sample_class(course, LESSON, folder)
+    return course, *grade_folder(course, folder)
+
+
+def test_everybody_gets_what_their_work_is_worth(graded_class):
+    course, status, _ = graded_class
+    expected = {
+        "20260001": "5.0",  # all right (the open question's 5 wait for a person)
+        "20260002": "2.0",  # the first half right
+        "20260003": "0.0",  # wrong
+        "20260004": "0.0",  # untouched
+        "20260006": "3.0",  # an endless loop in the first answer
+        "20260007": "5.0",  # a copy made by Colab
+    }
+    assert {student: score for student, score in points(course).items() if student in expected} == expected
+    assert status == 1  # not all could be graded
+
+
+def test_what_could_not_be_graded_is_said_in_one_sentence_each(graded_class):
+    course, _, output = graded_class
+    text = " ".join(output.replace("│", " ").split())
+    for sentence in (
+        "not a notebook",
+        "something else",
+        "different notebooks",
+        "handed in nothing",
+        "nobody on the roster",
+    ):
+        assert sentence in text
+    assert "Traceback" not in text
+    assert points(course)["20260009"] == points(course)["20260012"] == ""
+
+
+def test_feedback_is_in_portuguese_and_hides_the_hidden_test(graded_class):
+    course, *_ = graded_class
+    page = (course.root / "feedback" / "20260003" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
+    assert "Nota: 0.0 / 10.0" in page and "Sua resposta" in page
+    assert "dobro falha para um valor maior" not in page  # the visible assert failed first
+    assert "271828" not in page and "HIDDEN" not in page
+    assert "Content-Security-Policy" in page and "<script" not in page
+
+
+def test_the_course_also_works_with_nbgraders_own_commands(graded_class):
+    import subprocess
+    import sys
+
+    course, *_ = graded_class
+    command = [sys.executable, "-m", "nbgrader", "autograde", LESSON, "--student=20260001", "--force"]
+    assert subprocess.run(command, cwd=course.root, capture_output=True).returncode == 0
+    with course.gradebook() as gradebook:
+        assert gradebook.find_submission(LESSON, "20260001").score == 5
+
+
+def test_a_failed_regrade_keeps_the_earlier_result(course, monkeypatch):
+    write_notebook(course.notebook("submitted", LESSON, "a"), handed_in(course, **RIGHT))
+    assert not list(grade_all(course, LESSON, ["a"], 1))[0].failure
+    autograded = course.notebook("autograded", LESSON, "a").read_bytes()
+    dies = handed_in(course, soma="import os\nos._exit(1)")
+    write_notebook(course.notebook("submitted", LESSON, "a"), dies)
+    assert "kernel" in list(grade_all(course, LESSON, ["a"], 1))[0].failure
+    with course.gradebook() as gradebook:
+        assert gradebook.find_submission(LESSON, "a").score == 5
+    assert course.notebook("autograded", LESSON, "a").read_bytes() == autograded
+
+
+def test_points_by_hand_survive_and_stale_automatic_ones_do_not(course):
+    names = [f"{LESSON}-{name}" for name in ("soma-teste", "dobro-teste", "aberta")]
+    notebook = nbformat.writes(handed_in(course))
+    commit(course, LESSON, Graded("a", notebook, dict(zip(names, (2.0, 3.0, None), strict=True))))
+    with course.gradebook() as gradebook:
+        gradebook.find_grade(names[2], LESSON, LESSON, "a").manual_score = 4.0
+        gradebook.db.commit()
+    commit(course, LESSON, Graded("a", notebook, dict(zip(names, (0.0, 3.0, None), strict=True))))
+    with course.gradebook() as gradebook:
+        assert gradebook.find_submission(LESSON, "a").score == 0 + 3 + 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["grade", "nowhere", "--lesson", "x", "--submissions", ".", "--roster", "r"], "not a course"),
+        (["grade", "{course}", "--lesson", "x", "--submissions", ".", "--roster", "r"], "no lesson 'x'"),
+        (["grade", "{course}", "--lesson", LESSON, "--submissions", ".", "--roster", "r"], "roster r cannot be read"),
+        (["grade", "{course}", "--lesson", LESSON, "--submissions", "none", "--roster", "{roster}"], "neither a folder"),
+        (["grade", "{course}", "--lesson", LESSON, "--submissions", ".", "--roster", "{roster}", "--pattern", "("], "--pattern"),
+        (["grade", "{course}", "--lesson", LESSON, "--submissions", ".", "--roster", "{roster}", "--pattern", "x"], "--pattern"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_one_sentence(fresh_course, tmp_path, capsys, monkeypatch, arguments, sentence):
+    from autograder import cli
+
+    (tmp_path / "roster.csv").write_text("id\n1\n")
+    monkeypatch.chdir(tmp_path)
+    places = {"course": fresh_course.root, "roster": tmp_path / "roster.csv"}
+    monkeypatch.setattr("sys.argv", ["autograder", *(argument.format(**places) for argument in arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_the_csv_starts_no_formula_and_reads_back(course):
+    course.enrol([Student("1", '=HYPERLINK("x")', 'a,"b"\nc', "@sum"), Student("2", "-1+1", "+1", "\tx")])
+    commit(course, LESSON, Graded("1", nbformat.writes(handed_in(course)), {}))
+    from autograder.reports.export import SafeCsv
+
+    path = course.root / "out.csv"
+    with course.gradebook() as gradebook:
+        SafeCsv(to=str(path), assignment=[LESSON]).export(gradebook)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    assert rows["1"]["last_name"] == 'a,"b"\nc'
+    assert (rows["1"]["score"], rows["2"]["score"]) == ("0.0", "")  # nothing right; nothing handed in
+    assert not any(
+        cell.startswith(("=", "+", "-", "@", "\t")) for row in rows.values() for cell in row.values()
+    )
