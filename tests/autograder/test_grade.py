@@ -1,22 +1,25 @@
-"""The grader as its user runs it: a class graded from downloads, nobody's grade lost to somebody else's notebook."""
+"""The grader as its user runs it: nobody's grade is lost to another's notebook."""
 
 import csv
+import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
-from conftest import LESSON, RIGHT, handed_in
 from typer.testing import CliRunner
 
-from autograder import sample_class
-from autograder.cli import app
+from autograder import cli, sample_class
 from autograder.course import CONFIG_FILE, Course, write_notebook
 from autograder.grading import Graded, commit
 from autograder.intake.roster import Student
+from autograder.reports.export import SafeCsv
 from autograder.schedule import grade_all
+from tests.autograder.small_lesson import LESSON, RIGHT, handed_in
 
 
 def run(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
     return result.exit_code, result.output
 
 
@@ -35,8 +38,6 @@ def points(course):
 @pytest.fixture(scope="module")
 def graded_class(fresh_course, tmp_path_factory):
     """The sample class graded once: (course, exit status, what was printed)."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("class")
     course = Course(shutil.copytree(fresh_course.root, folder / "course"))
     with (course.root / CONFIG_FILE).open("a") as config:
@@ -84,9 +85,6 @@ def test_feedback_is_in_portuguese_and_hides_the_hidden_test(graded_class):
 
 
 def test_the_course_also_works_with_nbgraders_own_commands(graded_class):
-    import subprocess
-    import sys
-
     course, *_ = graded_class
     command = [sys.executable, "-m", "nbgrader", "autograde", LESSON, "--student=20260001", "--force"]
     assert subprocess.run(command, cwd=course.root, capture_output=True).returncode == 0
@@ -94,13 +92,13 @@ def test_the_course_also_works_with_nbgraders_own_commands(graded_class):
         assert gradebook.find_submission(LESSON, "20260001").score == 5
 
 
-def test_a_failed_regrade_keeps_the_earlier_result(course, monkeypatch):
+def test_a_failed_regrade_keeps_the_earlier_result(course):
     write_notebook(course.notebook("submitted", LESSON, "a"), handed_in(course, **RIGHT))
-    assert not list(grade_all(course, LESSON, ["a"], 1))[0].failure
+    assert not next(grade_all(course, LESSON, ["a"], 1)).failure
     autograded = course.notebook("autograded", LESSON, "a").read_bytes()
     dies = handed_in(course, soma="import os\nos._exit(1)")
     write_notebook(course.notebook("submitted", LESSON, "a"), dies)
-    assert "kernel" in list(grade_all(course, LESSON, ["a"], 1))[0].failure
+    assert "kernel" in next(grade_all(course, LESSON, ["a"], 1)).failure
     with course.gradebook() as gradebook:
         assert gradebook.find_submission(LESSON, "a").score == 5
     assert course.notebook("autograded", LESSON, "a").read_bytes() == autograded
@@ -121,21 +119,19 @@ def test_points_by_hand_survive_and_stale_automatic_ones_do_not(course):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["grade", "nowhere", "--lesson", "x", "--submissions", ".", "--roster", "r"], "not a course"),
-        (["grade", "{course}", "--lesson", "x", "--submissions", ".", "--roster", "r"], "no lesson 'x'"),
-        (["grade", "{course}", "--lesson", LESSON, "--submissions", ".", "--roster", "r"], "roster r cannot be read"),
-        (["grade", "{course}", "--lesson", LESSON, "--submissions", "none", "--roster", "{roster}"], "neither a folder"),
-        (["grade", "{course}", "--lesson", LESSON, "--submissions", ".", "--roster", "{roster}", "--pattern", "("], "--pattern"),
-        (["grade", "{course}", "--lesson", LESSON, "--submissions", ".", "--roster", "{roster}", "--pattern", "x"], "--pattern"),
+        ("nowhere --lesson x --submissions . --roster r", "not a course"),
+        ("{course} --lesson x --submissions . --roster r", "no lesson 'x'"),
+        ("{course} --lesson 01_soma --submissions . --roster r", "roster r cannot be read"),
+        ("{course} --lesson 01_soma --submissions none --roster {roster}", "neither a folder"),
+        ("{course} --lesson 01_soma --submissions . --roster {roster} --pattern (", "--pattern"),
+        ("{course} --lesson 01_soma --submissions . --roster {roster} --pattern x", "--pattern"),
     ],
-)  # fmt: skip
+)
 def test_a_users_mistake_is_one_sentence(fresh_course, tmp_path, capsys, monkeypatch, arguments, sentence):
-    from autograder import cli
-
     (tmp_path / "roster.csv").write_text("id\n1\n")
     monkeypatch.chdir(tmp_path)
     places = {"course": fresh_course.root, "roster": tmp_path / "roster.csv"}
-    monkeypatch.setattr("sys.argv", ["autograder", *(argument.format(**places) for argument in arguments)])
+    monkeypatch.setattr("sys.argv", ["autograder", "grade", *arguments.format(**places).split()])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
@@ -146,8 +142,6 @@ def test_a_users_mistake_is_one_sentence(fresh_course, tmp_path, capsys, monkeyp
 def test_the_csv_starts_no_formula_and_reads_back(course):
     course.enrol([Student("1", '=HYPERLINK("x")', 'a,"b"\nc', "@sum"), Student("2", "-1+1", "+1", "\tx")])
     commit(course, LESSON, Graded("1", nbformat.writes(handed_in(course)), {}))
-    from autograder.reports.export import SafeCsv
-
     path = course.root / "out.csv"
     with course.gradebook() as gradebook:
         SafeCsv(to=str(path), assignment=[LESSON]).export(gradebook)
