@@ -12,11 +12,13 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
+from nbgrader.converters import Autograde
 from nbgrader.preprocessors import GetGrades
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from autograder import Refusal, publish
 from autograder.intake.roster import Student
+from autograder.rebuild import Rebuild
 from autograder.reports import export, feedback
 
 CONFIG_FILE = "nbgrader_config.py"
@@ -41,6 +43,10 @@ def configure(c: Config, root: Path) -> None:
     c.CourseDirectory.course_id = root.name
     # 60 s: SQLite's own 5 s give "database is locked" as soon as somebody works in formgrader.
     c.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db?timeout=60"
+    c.Autograde.sanitize_preprocessors = [
+        Rebuild,
+        *Autograde.class_traits()["sanitize_preprocessors"].default(),
+    ]
     c.Execute.timeout = 30
     c.Execute.shutdown_kernel = "immediate"
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
@@ -109,10 +115,10 @@ class Course:
             path.stem for path in self.root.glob("source/*/*.ipynb") if path.stem == path.parent.name
         )
 
-    def grade_ids(self, lesson: str) -> set[str]:
-        """The grade ids of a lesson: its answers, tests and given cells."""
-        cells = nbformat.read(self.notebook("source", lesson), as_version=4).cells
-        return {cell.metadata.nbgrader["grade_id"] for cell in cells if "nbgrader" in cell.metadata}
+    def released(self, lesson: str) -> NotebookNode:
+        """A lesson's notebook as students got it."""
+        notebook: NotebookNode = nbformat.read(self.notebook("release", lesson), as_version=4)
+        return notebook
 
     def check_lesson(self, lesson: str) -> None:
         """Raise Refusal when the lesson is not one of the course."""

@@ -65,7 +65,7 @@ def _downloads(course: Course, lesson: str) -> dict[str, str]:
         f"CostaBruno_20260002_{lesson} (1).ipynb": text(right[:half] + empty[half:]),
         f"SouzaCarla_20260003_{lesson}.ipynb": text(wrong),
         f"RamosDiego_20260004_{lesson}.ipynb": text(empty),
-        f"PradoElisa_20260005_{lesson}.ipynb": text(["import os\nos._exit(1)", *right[1:]]),
+        f"PradoElisa_20260005_{lesson}.ipynb": text(["import ctypes\nctypes.string_at(0)", *right[1:]]),
         f"NunesFabio_20260006_{lesson}.ipynb": text(["while True:\n    pass", *right[1:]]),
         f"Gabriela Rocha/Cópia de {lesson}.ipynb": text(right, _as_colab_saves),
         f"LimaHeitor_20260008_{lesson}.ipynb": text(right, _duplicate_first_answer),
@@ -99,6 +99,5 @@ def _duplicate_first_answer(notebook: NotebookNode) -> None:
 
 def _as_other_lesson(notebook: NotebookNode) -> None:
     for index, cell in enumerate(notebook.cells):
-        cell.id = f"outra-{index}"
-        if "nbgrader" in cell.metadata:
-            cell.metadata.nbgrader["grade_id"] = f"outra-{index}"
+        cell.id, cell.source = f"outra-{index}", f"# célula {index} de outra aula"
+        cell.metadata.pop("nbgrader", None)

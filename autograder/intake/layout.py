@@ -9,6 +9,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from autograder import Refusal
+from autograder.answers import Lesson
 from autograder.course import Course, write_notebook
 from autograder.intake.archives import Upload, open_uploads
 from autograder.intake.notebooks import read_notebook
@@ -89,10 +90,9 @@ def _notebook(course: Course, lesson: str, upload: Upload) -> NotebookNode:
     if upload.path.suffix.casefold() != ".ipynb":
         raise Refusal("is not a notebook; ask for the .ipynb file")
     notebook = read_notebook(upload.read())
-    ids = {cell.metadata.get("nbgrader", {}).get("grade_id", cell.id) for cell in notebook.cells}
-    shared = {name: len(ids & course.grade_ids(name)) for name in course.lessons()}
+    shared = {name: Lesson(course.released(name)).recognised(notebook) for name in course.lessons()}
     best = max(shared, key=lambda name: (shared[name], name == lesson))
-    if not shared[best]:
+    if not any(shared[best]):
         raise Refusal(f"is a notebook of something else: no exercise of {lesson} is in it")
     if best != lesson:
         raise Refusal(f"is a notebook of {best}, not of {lesson}")

@@ -39,11 +39,12 @@ def read_notebook(data: bytes) -> NotebookNode:
 def _cell(raw: dict[str, Any], index: int) -> NotebookNode:
     kinds = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
     new: Callable[..., NotebookNode] = kinds.get(str(raw.get("cell_type")), nbformat.v4.new_raw_cell)
-    cell_id = raw.get("id")
+    metadata = raw["metadata"] if isinstance(raw.get("metadata"), dict) else {}
+    cell_id = raw.get("id", metadata.get("id"))  # Colab keeps it in the metadata
     if not (isinstance(cell_id, str) and CELL_ID.match(cell_id)):
         cell_id = f"cell-{index}"
     cell: NotebookNode = new(_text(raw.get("source")), id=cell_id)
-    cell.metadata.update(_marks(raw.get("metadata")))
+    cell.metadata.update(_marks(metadata))
     return cell
 
 
@@ -55,9 +56,9 @@ def _text(source: Any) -> str:
     return text[:MAX_SOURCE].encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
 
 
-def _marks(metadata: Any) -> dict[str, Any]:
+def _marks(metadata: dict[str, Any]) -> dict[str, Any]:
     """nbgrader's metadata of a cell, its plain values only."""
-    marks = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    marks = metadata.get("nbgrader")
     if not isinstance(marks, dict):
         return {}
     return {"nbgrader": {str(k): v for k, v in marks.items() if isinstance(v, str | int | float | bool)}}

@@ -74,7 +74,7 @@ def test_a_pattern_alone_decides():
     ("text", "encoding"),
     [
         (
-            "id,first_name,last_name,email\n12345,Ana,Lima,{mail}\n\n12346,Ana,Lima Sá,\n777-8,João,Araújo,\n",
+            "id,first_name,last_name,email\n12345,Ana,Lima,{mail}\n12346,Ana,Lima Sá,\n777-8,João,Araújo,\n",
             "utf-8",
         ),
         (
@@ -82,7 +82,7 @@ def test_a_pattern_alone_decides():
             "utf-8-sig",
         ),
         (
-            "Sobrenome\tNome\tID\tEmail\nLima\tAna\t12345\t{mail}\nLima Sá\tAna\t12346\nAraújo\tJoão\t777-8\n",
+            "Sobrenome\tNome\tID\tEmail\nLima\tAna\t12345\t{mail}\nLima Sá\tAna\t12346\nAraújo\tJoão\t777-8",
             "cp1252",
         ),
     ],
