@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lessons.dados.clausulas import generate
+from lessons.dados.clausulas import generate, measure
 from lessons.dados.clausulas.extenso import in_words
 
 FOLDER = Path(generate.__file__).parent
@@ -99,6 +99,29 @@ def test_articles_agree(rows):
     for row in (row for split in SPLITS for row in rows[split]):
         for fault in FAULTS:
             assert not (found := fault.search(row["texto"])), (row["id"], found[0])
+
+
+def test_datasheet_tells_the_kinds_and_sizes(rows):
+    sheet = (FOLDER / "FICHA.md").read_text(encoding="utf-8")
+    for kind in generate.read_kinds():
+        assert f"| {kind.label} | {kind.question} |" in sheet
+    counts = [len(rows[split]) for split in SPLITS]
+    assert "| cláusulas | {} | {} | {} |".format(*counts) in sheet
+    assert "| por tipo | {} | {} | {} |".format(*(count // 12 for count in counts)) in sheet
+
+
+@pytest.mark.slow
+def test_datasheet_tells_the_baselines():
+    """Counting words, plainly or weighted, finds about half: words alone do not tell the kinds apart."""
+    sheet = (FOLDER / "FICHA.md").read_text(encoding="utf-8")
+    for method, measured in measure.baselines().items():
+        told = re.search(rf"\| {re.escape(method)} \| (0,\d\d) \|", sheet)[1]
+        assert measured == pytest.approx(float(told.replace(",", ".")), abs=0.02), method
+
+
+def test_macro_f1_by_hand():
+    """a: 2 found, 1 wrong guess: 4/5. b: 1 found, 1 missed, 1 wrong guess: 2/4. c: missed: 0."""
+    assert measure.macro_f1(list("aabbc"), list("aabab")) == pytest.approx((4 / 5 + 2 / 4 + 0) / 3)
 
 
 def test_prompt_has_one_place_for_the_clause():
