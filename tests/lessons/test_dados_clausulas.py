@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lessons.dados.clausulas import generate, measure
-from lessons.dados.clausulas.extenso import in_words
+from lessons.dados.extenso import in_words
 
 FOLDER = Path(generate.__file__).parent
 SPLITS = ("train", "validation", "test")

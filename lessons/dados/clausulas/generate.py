@@ -1,13 +1,13 @@
 """Writes train, validation and test from the skeletons: `python -m lessons.dados.clausulas.generate`."""
 
-import json
 import tomllib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from lessons.dados.clausulas.grammar import Clause, pick
+from lessons.dados.clausulas.clause import Clause
+from lessons.dados.grammar import pick, shuffled, write_rows
 
 HERE = Path(__file__).parent
 SEED = 19
@@ -68,7 +68,7 @@ def similarity(one: set, other: set) -> float:
     return len(one & other) / len(one | other)
 
 
-def expand(skeleton: str, contracts: list[str], rng: Random, lexicon: dict) -> list[str]:
+def copies(skeleton: str, contracts: list[str], rng: Random, lexicon: dict) -> list[str]:
     """`PER_SKELETON` clauses, each the least like those before it among several draws."""
     clauses: list[str] = []
     while len(clauses) < PER_SKELETON:
@@ -81,16 +81,11 @@ def expand(skeleton: str, contracts: list[str], rng: Random, lexicon: dict) -> l
     return clauses
 
 
-def shuffled(items: list, rng: Random) -> list:
-    """A copy of `items` in random order."""
-    return [item for _, item in sorted(((rng.random(), i), item) for i, item in enumerate(items))]
-
-
 def split_of(kind: Kind) -> list[str]:
     """The split of each skeleton: whole skeletons are held out, so that the test asks for new sentences."""
     names = [name for name, count in SPLITS.items() for _ in range(count)]
     names += ["train"] * (len(kind.skeletons) - len(names))
-    return shuffled(names, Random(f"{SEED} {kind.slug}"))
+    return shuffled(Random(f"{SEED} {kind.slug}"), names)
 
 
 def rows_of(kind: Kind, lexicon: dict) -> dict[str, list[dict]]:
@@ -100,22 +95,17 @@ def rows_of(kind: Kind, lexicon: dict) -> dict[str, list[dict]]:
         zip(kind.skeletons, split_of(kind), strict=True), 1
     ):
         name = f"{kind.slug}-{number:02}"
-        for copy, text in enumerate(expand(skeleton, contracts, Random(f"{SEED} {name}"), lexicon), 1):
+        for copy, text in enumerate(copies(skeleton, contracts, Random(f"{SEED} {name}"), lexicon), 1):
             rows[split].append({"id": f"{name}-{copy}", "texto": text, "tipo": kind.label})
-    return {split: shuffled(some, Random(f"{SEED} {kind.slug} {split}")) for split, some in rows.items()}
+    return {split: shuffled(Random(f"{SEED} {kind.slug} {split}"), some) for split, some in rows.items()}
 
 
 def write(folder: Path) -> None:
-    """One JSON Lines file a split. The kinds take turns, so that the first n rows are balanced too."""
+    """One JSON Lines file a split."""
     lexicon = read_lexicon()
     by_kind = [rows_of(kind, lexicon) for kind in read_kinds()]
     for split in ("train", "validation", "test"):
-        columns = [rows[split] for rows in by_kind]
-        turns = [
-            column[turn] for turn in range(max(map(len, columns))) for column in columns if turn < len(column)
-        ]
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in turns]
-        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+        write_rows(folder / f"{split}.jsonl", [rows[split] for rows in by_kind])
 
 
 if __name__ == "__main__":
