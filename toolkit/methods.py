@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-ALL_LINEAR = "all-linear"
+ALL_LINEAR: Final = "all-linear"
 Targets = tuple[str, ...] | Literal["all-linear"]
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from toolkit import catalogue
 from toolkit.methods import LoRA
 from toolkit.models import Architecture
-from toolkit.plan import Plan, PlanError
+from toolkit.plan import BYTES, Plan, PlanError
 from toolkit.vram.estimate import estimate
 from toolkit.vram.fixes import CHANGES, Change
 from toolkit.vram.gpus import GPU, Verdict, gpu, gpus
@@ -19,7 +19,7 @@ from toolkit.vram.memory import GIB, Interval, Memory
 MOST_CHANGES = 3  # tried together
 LEAST_SAVED = 2**26  # bytes below which a change is not worth offering
 LARGEST_BATCH = 2**16
-OFFERED = 8
+MIXES = 3  # offered
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,9 @@ def _by_size() -> list[tuple[str, Architecture]]:
 
 
 def _largest_model(plan: Plan, card: GPU) -> str | None:
+    width = 0.5 if plan.quantized else BYTES[plan.dtype]
     for name, model in _by_size():
-        if catalogue.parameters(name) // 2 > card.memory:  # not even its weights in 4 bits
+        if catalogue.parameters(name) * width > card.memory:  # not even its weights
             continue
         try:
             if _fits(plan.change(model=model), card):
@@ -142,17 +143,26 @@ def _smallest_gpu(plan: Plan) -> str | None:
 def _fixes(plan: Plan, card: GPU, memory: Memory) -> tuple[Fix, ...]:
     singles = [fix for change in CHANGES if (fix := _fix((change,), plan, card, memory))]
     enough = [fix for fix in singles if fix.verdict == "fits"]
-    partial = [fix.changes[0] for fix in singles if fix.verdict != "fits"]
-    for size in range(2, MOST_CHANGES + 1):
-        for mix in combinations(partial, size):
-            if any(set(fix.changes) <= set(mix) for fix in enough):
-                continue
-            fix = _fix(mix, plan, card, memory)
-            if fix and fix.verdict == "fits":
-                enough.append(fix)
+    rest = [fix for fix in singles if fix.verdict != "fits"]
+    enough += _mixes([fix.changes[0] for fix in rest], plan, card, memory)
     enough.sort(key=lambda fix: (fix.cost, -fix.saves))
-    rest = sorted((fix for fix in singles if fix.verdict != "fits"), key=lambda fix: -fix.saves)
-    return (*enough, *rest)[:OFFERED]
+    rest.sort(key=lambda fix: -fix.saves)
+    return (*enough, *rest)
+
+
+def _mixes(changes: list[Change], plan: Plan, card: GPU, memory: Memory) -> list[Fix]:
+    """The cheapest sets of changes that make the plan fit though none of their parts does."""
+    mixes = [mix for size in range(2, MOST_CHANGES + 1) for mix in combinations(changes, size)]
+    found: list[Fix] = []
+    for mix in sorted(mixes, key=lambda mix: sum(change.cost for change in mix)):
+        if any(set(fix.changes) <= set(mix) for fix in found):
+            continue
+        fix = _fix(mix, plan, card, memory)
+        if fix and fix.verdict == "fits":
+            found.append(fix)
+        if len(found) == MIXES:
+            break
+    return found
 
 
 def _fix(changes: tuple[Change, ...], plan: Plan, card: GPU, memory: Memory) -> Fix | None:

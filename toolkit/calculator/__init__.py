@@ -1,0 +1,1 @@
+"""The VRAM calculator: one picture of a plan against a card, shown in a notebook or on a web page."""

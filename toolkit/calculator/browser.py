@@ -1,0 +1,61 @@
+"""The calculator in a web page: what the page's script calls, JSON in and out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from toolkit.calculator.form import Field
+from toolkit.calculator.session import Session
+from toolkit.calculator.words import WORDS, say
+from toolkit.vram.fit import Fix
+
+SESSION = Session()
+FIXES: list[Fix] = []
+
+
+def state() -> str:
+    """All that the page shows, as JSON: words, fields, the result's HTML, fixes, code and the error."""
+    shown = SESSION.view()
+    FIXES[:] = [fix for _, fix in shown.fixes]
+    return json.dumps(
+        {
+            "language": SESSION.language,
+            "words": {key: text[0 if SESSION.language == "pt" else 1] for key, text in WORDS.items()},
+            "fields": [_described(field) for field in SESSION.fields()],
+            "html": shown.html,
+            "fixes": [{"label": label, "enough": fix.verdict == "fits"} for label, fix in shown.fixes],
+            "code": shown.code,
+            "error": SESSION.error,
+        }
+    )
+
+
+def edit(name: str, value: Any) -> str:
+    """Set a field; the new state."""
+    SESSION.edit(name, value)
+    return state()
+
+
+def apply(index: int) -> str:
+    """Put the fix that is shown at `index` in force; the new state."""
+    SESSION.plan, SESSION.error = FIXES[index].plan, ""
+    return state()
+
+
+def translate(language: str) -> str:
+    """Switch to "pt" or "en"; the new state."""
+    SESSION.language = "en" if language == "en" else "pt"
+    return state()
+
+
+def _described(field: Field) -> dict[str, Any]:
+    options = [{"value": option, "label": SESSION.label(option)} for option in field.options(SESSION.plan)]
+    return {
+        "name": field.name,
+        "label": say(field.name, SESSION.language),
+        "kind": field.kind,
+        "value": field.read(SESSION.plan),
+        "options": options,
+        "advanced": field.advanced,
+    }
