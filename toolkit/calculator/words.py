@@ -107,6 +107,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "code": ("Código do plano", "The plan as code"),
     "copy": ("Copiar o código", "Copy the code"),
     "copied": ("Copiado", "Copied"),
+    "part": ("Parte", "Part"),
+    "total": ("Total (nvidia-smi)", "Total (nvidia-smi)"),
+    "shared": (
+        "Com {gpus} placas e {strategy}: {value} em cada uma (entre {low} e {high}).",
+        "With {gpus} cards and {strategy}: {value} on each (between {low} and {high}).",
+    ),
     "by_moment": ("Memória em cada momento do passo", "Memory at each moment of a step"),
     "at_peak": ("No pico", "At the peak"),
     "loading": ("Carregando o Python no navegador…", "Loading Python in the browser…"),
