@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,14 @@ import typer
 from toolkit.methods import IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
 
 app = typer.Typer(help="Ferramentas da aula de PEFT.", no_args_is_help=True, pretty_exceptions_enable=False)
-METHODS: dict[str, type[Method]] = {
-    "full": Full,
-    "lora": LoRA,
-    "qlora": QLoRA,
-    "prefix": PrefixTuning,
-    "prompt": PromptTuning,
-    "ia3": IA3,
-    "adapter": Adapter,
+METHODS: dict[str, Callable[[int], Method]] = {
+    "full": lambda rank: Full(),
+    "lora": lambda rank: LoRA(rank, alpha=2 * rank, targets="all-linear"),
+    "qlora": lambda rank: QLoRA(rank, alpha=2 * rank, targets="all-linear"),
+    "prefix": lambda rank: PrefixTuning(),
+    "prompt": lambda rank: PromptTuning(),
+    "ia3": lambda rank: IA3(),
+    "adapter": lambda rank: Adapter(),
 }
 
 
@@ -51,7 +52,9 @@ def vram(
     from toolkit.vram.sharding import shard
 
     switches = {"batch": batch, "seq_len": seq_len, "gpu": gpu, **_switches(switch or [])}
-    plan = plans.preset(preset, Architecture.from_config(model), _method(method, rank), **switches)
+    if method not in METHODS:
+        raise UsageError(f"--method deve ser um de {', '.join(METHODS)}; recebi {method!r}.")
+    plan = plans.preset(preset, Architecture.from_config(model), METHODS[method](rank), **switches)
     result = fit(plan, gpu)
     shared = shard(plan, cards, strategy) if cards != 1 else None  # type: ignore[arg-type]
     if json:
@@ -81,19 +84,11 @@ def page(folder: Annotated[Path, typer.Argument(help="pasta a escrever")] = Path
 
 
 @app.command(name="base-model")
-def base_model() -> None:
+def prepare_base_model() -> None:
     """Prepara o modelo base que funciona sem rede (93 MB, convertido uma vez)."""
-    from toolkit import base_model as bases
+    from toolkit.base_model import SMOLLM2, base_model
 
-    typer.echo(f"Modelo base em {bases.base_model(bases.SMOLLM2).folder}")
-
-
-def _method(name: str, rank: int) -> Method:
-    if name not in METHODS:
-        raise UsageError(f"--method deve ser um de {', '.join(METHODS)}; recebi {name!r}.")
-    if name in ("lora", "qlora"):
-        return METHODS[name](rank=rank, alpha=2 * rank, targets="all-linear")
-    return METHODS[name]()
+    typer.echo(f"Modelo base em {base_model(SMOLLM2).folder}")
 
 
 def _switches(texts: list[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -230,15 +231,23 @@ def _read(source: str | Path) -> Mapping[str, Any]:
 
 def _from_hub(repo: str) -> Mapping[str, Any]:
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        path = hf_hub_download(repo, "config.json", etag_timeout=5)
-    except Exception as error:
+        from toolkit.hub import answers
+
+        path = try_to_load_from_cache(repo, "config.json")
+        if not isinstance(path, str):
+            path = hf_hub_download(repo, "config.json") if answers(repo) else None
+        return dict(json.loads(Path(str(path)).read_text(encoding="utf-8")))
+    except (
+        Exception
+    ):  # no network, no such model, a gated one, a browser: whatever it was, there is no config
+        meant = " ou ".join(get_close_matches(repo, catalogue.names(), n=2, cutoff=0.4))
         raise ModelError(
-            f"não encontrei o modelo {repo!r} no disco nem no Hugging Face Hub ({type(error).__name__}); "
-            f"confira o nome e a conexão, ou passe o caminho de um config.json."
+            f"não encontrei o modelo {repo!r} no disco, no catálogo nem no Hugging Face Hub"
+            f"{meant and f' (quis dizer {meant}?)'}; confira o nome e a conexão, ou passe o caminho de um "
+            f"config.json."
         ) from None
-    return dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _find(config: Mapping[str, Any], field: str) -> Any:

@@ -14,7 +14,7 @@ from toolkit.calculator.view import sentence
 from toolkit.calculator.words import Language, gib, number, say
 from toolkit.count import count
 from toolkit.vram.fit import Fit
-from toolkit.vram.memory import Memory
+from toolkit.vram.memory import GIB, Memory
 
 COLOURS = {"fits": "green", "tight": "yellow", "exceeds": "red"}
 
@@ -41,18 +41,17 @@ def show(result: Fit, language: Language = "pt") -> None:
 def _parts(result: Fit, language: Language) -> Table:
     memory, counted = result.memory, count(result.plan)
     peak = moment_name(memory.peak_moment, language)
-    title = f"{result.plan.model.name} · {type(result.plan.method).__name__} · {say('at_peak', language)} ({peak})"
-    table = Table(title=title, title_justify="left")
+    kind = type(result.plan.method).__name__
+    title = f"{result.plan.model.name} · {kind} · {say('at_peak', language)} ({peak})"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column(say("part", language))
     table.add_column("GiB", justify="right")
     for part, size in parts(memory).items():
         if size:
-            table.add_row(part_name(part, language), number(size / 2**30, language, 2))
+            table.add_row(part_name(part, language), number(size / GIB, language, 2))
     table.add_section()
-    interval = f"{number(memory.process.low / 2**30, language, 2)} – {number(memory.process.high / 2**30, language, 2)}"
-    table.add_row(
-        say("total", language), f"{number(memory.process.value / 2**30, language, 2)}  ({interval})"
-    )
+    low, value, high = (number(size / GIB, language, 2) for size in memory.process)
+    table.add_row(say("total", language), f"{value}  ({low} – {high})")
     table.caption = say(
         "trained",
         language,

@@ -20,7 +20,7 @@ COLUMN = {"width": "300px", "min_width": "260px", "flex": "0 0 auto", "margin": 
 
 
 class Calculator:
-    """The widget of a Session: `show(Calculator())`, or leave it as the last line of a cell."""
+    """The widget of a Session: leave it as the last line of a cell."""
 
     def __init__(self, plan: Plan | None = None, language: Language = "pt") -> None:
         self.session = Session(plan, language)
@@ -69,6 +69,11 @@ class Calculator:
     def _translate(self, change: dict[str, Any]) -> None:
         self.session.language = change["new"]
         self._redraw()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan on show."""
+        return self.session.plan
 
     def apply(self, fix: Fix) -> None:
         """Put a fix's plan in place of the one on show."""

@@ -68,8 +68,8 @@ def show_claims() -> None:
 
 def _plan(model: str, method: Method) -> Plan:
     """A frugal plan: one sequence of 512 tokens, activations recomputed, states paged for QLoRA."""
-    optimizer = "paged_adamw_32bit" if isinstance(method, QLoRA) else "adamw"
-    return Plan(Architecture.from_config(model), method, checkpointing=True, optimizer=optimizer)
+    plan = Plan(Architecture.from_config(model), method, checkpointing=True)
+    return plan.change(optimizer="paged_adamw_32bit") if plan.quantized else plan
 
 
 def _peak(plan: Plan) -> float:
@@ -156,7 +156,7 @@ def _half_a_byte() -> Claim:
         "4 bits por peso são meio byte",
         f"{_number(double, 3)} bits com quantização dupla, {_number(single, 3)} sem; "
         f"{_number(whole, 2)} na média do modelo inteiro (7B)",
-        "só os 4 bits em si: cada bloco de 64 pesos guarda uma escala, e embeddings, cabeça e normas não mudam",
+        "só os códigos: cada bloco de 64 pesos guarda uma escala, e embeddings, cabeça e normas não mudam",
         _judge(double < 4.2, whole < 4.2),
     )
 
