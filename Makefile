@@ -47,6 +47,9 @@ types: env
 lessons: env  ## write the student notebooks from the percent sources
 	@$(BIN)/python -m autograder.publish
 
+page: env  ## build the calculator as a static page in build/page
+	@$(BIN)/python -m toolkit page build/page
+
 lab: env  ## open JupyterLab on the lessons
 	@$(BIN)/jupyter lab lessons
 
