@@ -77,7 +77,7 @@ def _verdict(result: Fit, language: Language) -> str:
     mark = {"fits": "✓", "tight": "!", "exceeds": "✕"}[result.verdict]
     return (
         f'<div class="vram-verdict {result.verdict}" role="status">'
-        f'<span class="mark" aria-hidden="true">{mark}</span>'
+        f'<span class="vram-mark" aria-hidden="true">{mark}</span>'
         f"<div><strong>{escape(sentence(result, language))}</strong>"
         f"<p>{escape(' '.join(facts))}</p></div></div>"
     )
