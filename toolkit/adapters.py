@@ -1,0 +1,254 @@
+"""A Method put on a live model over peft; adapters saved, loaded, switched and merged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toolkit.environment import mend_torchao
+from toolkit.folders import written_whole
+from toolkit.methods import ALL_LINEAR, IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
+from toolkit.models import Architecture
+from toolkit.quantization import keep_gradients, linears_4bit
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
+BASE = "base.json"  # the dimensions of the base that the adapter is for
+
+
+class AdapterError(ValueError):
+    """A method that does not fit the model, or a saved adapter that cannot be used; one sentence."""
+
+
+def attach(model: Any, method: Method, name: str = "default") -> Any:
+    """Put `method` on the model and give back what is to be trained; on a model with adapters, add one more.
+
+    The adapter called `name` becomes the active one. Its weights are fp32 (peft's `autocast_adapter_dtype`)
+    and start at random, so set the seed before; the base is frozen. `Full()` makes every parameter trainable.
+    Raises AdapterError for a rank above the matrix' own, targets that name no module, a QLoRA on a base that is
+    not in 4 bits, a name that is taken, or methods that cannot share a model.
+    """
+    if isinstance(method, Full):
+        return model.requires_grad_(True)
+    if isinstance(method, (LoRA, IA3)):
+        _check_targets(model, method.targets)
+    if isinstance(method, LoRA):
+        _check_rank(model, method)
+    if isinstance(method, QLoRA) and not linears_4bit(model):
+        raise AdapterError(
+            "QLoRA pede a base em 4 bits, e esta não está: carregue-a com base.load(base.plan(QLoRA()))."
+        )
+    return _add(model, method if isinstance(method, Adapter) else peft_config(method), name)
+
+
+def peft_config(method: Method) -> Any:
+    """The method as peft's configuration."""
+    import peft
+
+    if isinstance(method, LoRA):
+        return peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=method.rank,
+            lora_alpha=method.alpha,
+            target_modules=method.targets if method.targets == ALL_LINEAR else list(method.targets),
+            lora_dropout=method.dropout,
+            use_rslora=method.use_rslora,
+            use_dora=method.use_dora,
+        )
+    if isinstance(method, IA3):
+        return peft.IA3Config(
+            task_type="CAUSAL_LM",
+            target_modules=list(method.targets),
+            feedforward_modules=list(method.feedforward),
+        )
+    if isinstance(method, (PrefixTuning, PromptTuning)):
+        kind = peft.PrefixTuningConfig if isinstance(method, PrefixTuning) else peft.PromptTuningConfig
+        return kind(task_type="CAUSAL_LM", num_virtual_tokens=method.num_virtual_tokens)
+    raise AdapterError(f"o peft não tem {type(method).__name__}.")
+
+
+def _add(model: Any, config: Any, name: str) -> Any:
+    keep_gradients(model)
+    mend_torchao()
+    if not hasattr(model, "peft_config"):
+        return _wrap(model, config, name)
+    if name in model.peft_config:
+        raise AdapterError(f"já há um adaptador chamado {name!r} neste modelo: dê outro nome ao novo.")
+    if type(config) is not type(other := next(iter(model.peft_config.values()))):
+        raise AdapterError(
+            f"o modelo já tem adaptadores do tipo {type(other).__name__}, que não convive com "
+            f"{type(config).__name__}: carregue outra cópia da base."
+        )
+    model.add_adapter(name, config)
+    model.set_adapter(name)
+    return model
+
+
+def _wrap(model: Any, config: Any, name: str) -> Any:
+    if isinstance(config, Adapter):
+        from toolkit.bottleneck import BottleneckModel
+
+        return BottleneckModel(model, config, name)
+    from peft import get_peft_model
+
+    return get_peft_model(model, config, adapter_name=name)
+
+
+def matrices(model: Any) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Path and (inputs, outputs) of every linear module of the model (Conv1D of GPT-2 too)."""
+    for path, module in model.named_modules():
+        if hasattr(module, "in_features"):
+            yield path, (module.in_features, module.out_features)
+        elif type(module).__name__ == "Conv1D":
+            yield path, (module.nx, module.nf)
+
+
+def _matches(path: str, target: str) -> bool:
+    path = path.removesuffix(".base_layer")
+    return path == target or path.endswith("." + target)
+
+
+def _check_targets(model: Any, targets: tuple[str, ...] | str) -> None:
+    paths = [path for path, _ in matrices(model)]
+    for target in () if targets == ALL_LINEAR else targets:
+        if not any(_matches(path, target) for path in paths):
+            names = sorted({path.rsplit(".", 1)[-1] for path in paths if ".lora_" not in path})
+            raise AdapterError(
+                f"targets deve citar módulos do modelo ({', '.join(names)}); {target!r} não existe nele."
+            )
+
+
+def _check_rank(model: Any, method: LoRA) -> None:
+    for path, shape in matrices(model):
+        chosen = method.targets == ALL_LINEAR or any(_matches(path, target) for target in method.targets)
+        if chosen and method.rank > min(shape):
+            raise AdapterError(
+                f"rank deve ser no máximo {min(shape)}, o posto máximo da matriz {shape[1]}x{shape[0]} de "
+                f"{path.rsplit('.', 1)[-1]}; recebi {method.rank}."
+            )
+
+
+def switch(model: Any, name: str) -> None:
+    """Hot swap: make the adapter called `name` the active one, without reloading the base."""
+    there = list(getattr(model, "peft_config", {}))
+    if name not in there:
+        raise AdapterError(f"não há adaptador chamado {name!r}; há {', '.join(there) or 'nenhum'}.")
+    model.set_adapter(name)
+
+
+def merge(model: Any) -> None:
+    """Add the active adapter to the base weights, W0 + scaling B A; `unmerge` undoes it."""
+    _mergeable(model).merge_adapter()
+
+
+def unmerge(model: Any) -> None:
+    """Take the merged adapter out of the base weights again, exact up to rounding."""
+    _mergeable(model).unmerge_adapter()
+
+
+def _mergeable(model: Any) -> Any:
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel) or model.active_peft_config.is_prompt_learning:
+        raise AdapterError("só LoRA, QLoRA e IA3 se fundem aos pesos; este modelo não tem um deles ativo.")
+    return model
+
+
+def save(model: Any, folder: str | Path) -> int:
+    """Write the active adapter (of a full fine-tune, the whole model) to `folder`; bytes of its weights.
+
+    safetensors and a config in peft's format. What `folder` held stays there until the new one is complete.
+    """
+    with written_whole(Path(folder)) as new:
+        if hasattr(model, "peft_config"):
+            _save_adapter(model, new)
+        else:
+            model.save_pretrained(new)
+        dimensions = Architecture.from_config(model.config).to_dict()
+        (new / BASE).write_text(json.dumps(dimensions), encoding="utf-8")
+    return adapter_bytes(folder)
+
+
+def _save_adapter(model: Any, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    name = model.active_adapter
+    config = model.peft_config[name]
+    weights = {key: value.detach().cpu().contiguous() for key, value in adapter_weights(model).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    if isinstance(config, Adapter):
+        described = {"peft_type": "BOTTLENECK", "bottleneck": config.bottleneck}
+        (folder / CONFIG).write_text(json.dumps(described), encoding="utf-8")
+    else:
+        config.save_pretrained(folder)
+
+
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """The active adapter's tensors, by peft's names."""
+    if isinstance(model.peft_config[model.active_adapter], Adapter):
+        return dict(model.adapter_weights(model.active_adapter))
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(model, adapter_name=model.active_adapter))
+
+
+def set_adapter_weights(model: Any, weights: dict[str, Any]) -> None:
+    """Put `adapter_weights` back into the active adapter."""
+    if isinstance(model.peft_config[model.active_adapter], Adapter):
+        model.set_adapter_weights(model.active_adapter, weights)
+        return
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, weights, adapter_name=model.active_adapter)
+
+
+def adapter_bytes(folder: str | Path) -> int:
+    """Size of the saved weights on disk, in bytes."""
+    return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+
+
+def load(model: Any, folder: str | Path, name: str = "default") -> Any:
+    """Put the adapter saved in `folder` on the model under `name`, make it active, and give the model back.
+
+    Raises AdapterError when there is none, when it is for another base, or when its file is damaged.
+    """
+    folder = Path(folder)
+    _check_base(model, folder)
+    weights = _read_weights(folder / WEIGHTS)
+    model = _add(model, _read_config(folder), name)
+    set_adapter_weights(model, weights)
+    return model
+
+
+def _check_base(model: Any, folder: Path) -> None:
+    if not (folder / BASE).is_file() or not (folder / CONFIG).is_file():
+        raise AdapterError(f"não há adaptador em {folder}: aponte para a pasta que toolkit.save escreveu.")
+    saved = {**json.loads((folder / BASE).read_text(encoding="utf-8")), "name": ""}
+    here = {**Architecture.from_config(model.config).to_dict(), "name": ""}
+    different = [f"{key} {value} em vez de {here.get(key)}" for key, value in saved.items() if value != here.get(key)]
+    if different:
+        raise AdapterError(
+            f"o adaptador de {folder} foi treinado para outra base ({', '.join(different)}): carregue-o sobre ela."
+        )
+
+
+def _read_config(folder: Path) -> Any:
+    described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if described["peft_type"] == "BOTTLENECK":
+        return Adapter(described["bottleneck"])
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(folder)
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(
+            f"{path} está ausente, truncado ou corrompido ({error}): copie-o de novo ou treine outra vez."
+        ) from None
