@@ -4,25 +4,44 @@ Imports no torch: heavy libraries are imported where they are used. The names ar
 several functions are called like their file (`toolkit.count.count` is `toolkit.count` to a student).
 """
 
+from toolkit.adapters import attach, load, merge, save, switch, unmerge
 from toolkit.base_model import BaseModel, base_model
 from toolkit.count import count
+from toolkit.data import Example, read_examples
 from toolkit.environment import environment_card
+from toolkit.generation import answer
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
 from toolkit.plan import Plan
+from toolkit.plots import plot_loss
+from toolkit.run import Run, table
+from toolkit.training import train
 
 __all__ = [
     "IA3",
     "Adapter",
     "Architecture",
     "BaseModel",
+    "Example",
     "Full",
     "LoRA",
     "Plan",
     "PrefixTuning",
     "PromptTuning",
     "QLoRA",
+    "Run",
+    "answer",
+    "attach",
     "base_model",
     "count",
     "environment_card",
+    "load",
+    "merge",
+    "plot_loss",
+    "read_examples",
+    "save",
+    "switch",
+    "table",
+    "train",
+    "unmerge",
 ]

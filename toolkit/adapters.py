@@ -26,8 +26,8 @@ def attach(model: Any, method: Method, name: str = "default") -> Any:
 
     The adapter called `name` becomes the active one. Its weights are fp32 (peft's `autocast_adapter_dtype`)
     and start at random, so set the seed before; the base is frozen. `Full()` makes every parameter trainable.
-    Raises AdapterError for a rank above the matrix' own, targets that name no module, a QLoRA on a base that is
-    not in 4 bits, a name that is taken, or methods that cannot share a model.
+    Raises AdapterError for a rank above the matrix' own, targets that name no module, a QLoRA on a base
+    that is not in 4 bits, a name that is taken, or methods that cannot share a model.
     """
     if isinstance(method, Full):
         return model.requires_grad_(True)
@@ -81,7 +81,7 @@ def _add(model: Any, config: Any, name: str) -> Any:
             f"{type(config).__name__}: carregue outra cópia da base."
         )
     model.add_adapter(name, config)
-    model.set_adapter(name)
+    switch(model, name)
     return model
 
 
@@ -130,11 +130,13 @@ def _check_rank(model: Any, method: LoRA) -> None:
 
 
 def switch(model: Any, name: str) -> None:
-    """Hot swap: make the adapter called `name` the active one, without reloading the base."""
+    """Hot swap: make the adapter called `name` the active (and only trainable) one."""
     there = list(getattr(model, "peft_config", {}))
     if name not in there:
         raise AdapterError(f"não há adaptador chamado {name!r}; há {', '.join(there) or 'nenhum'}.")
     model.set_adapter(name)
+    for other, encoder in getattr(model, "prompt_encoder", {}).items():  # peft leaves all of them trainable
+        encoder.requires_grad_(other == name)
 
 
 def merge(model: Any) -> None:
@@ -226,10 +228,12 @@ def _check_base(model: Any, folder: Path) -> None:
         raise AdapterError(f"não há adaptador em {folder}: aponte para a pasta que toolkit.save escreveu.")
     saved = {**json.loads((folder / BASE).read_text(encoding="utf-8")), "name": ""}
     here = {**Architecture.from_config(model.config).to_dict(), "name": ""}
-    different = [f"{key} {value} em vez de {here.get(key)}" for key, value in saved.items() if value != here.get(key)]
+    different = [
+        f"{key} {value} em vez de {here.get(key)}" for key, value in saved.items() if value != here.get(key)
+    ]
     if different:
         raise AdapterError(
-            f"o adaptador de {folder} foi treinado para outra base ({', '.join(different)}): carregue-o sobre ela."
+            f"o adaptador de {folder} é de outra base ({', '.join(different)}): carregue-o sobre ela."
         )
 
 

@@ -14,7 +14,7 @@ from toolkit.models import Architecture
 
 
 class Bottleneck(nn.Module):
-    """h + up(gelu(down(h))), h of shape (..., width); `up` starts at zero, so that at first nothing changes."""
+    """h + up(gelu(down(h))), h of shape (..., width); `up` starts at zero, so nothing changes at first."""
 
     def __init__(self, width: int, bottleneck: int, device: torch.device) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Computed in fp32, as peft does with its adapters, and given back in the dtype of `h`."""
-        change = self.up(nn.functional.gelu(self.down(h.to(self.down.weight.dtype))))
+        change: Tensor = self.up(nn.functional.gelu(self.down(h.to(self.down.weight.dtype))))
         return h + change.to(h.dtype)
 
 

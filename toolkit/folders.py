@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `folder` when the block ends well; else what was there stays."""
+    """An empty folder that takes the place of `folder` when the block ends well; else that stays."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
         new = Path(work) / folder.name
