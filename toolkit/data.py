@@ -33,21 +33,23 @@ class Encoded:
 
 
 def read_examples(
-    path: str | Path, prompt: str = "prompt", answer: str = "answer", instruction: str = "{}"
+    path: str | Path, prompt: str = "prompt", answer: str = "answer", instruction: str = ""
 ) -> list[Example]:
     """Read a JSONL file: one object a line, its fields named by `prompt` and `answer`.
 
-    `instruction` is what the model is asked, with {} where the prompt's text goes.
+    `instruction` is what the model is asked, with the prompt field's name in braces where its text goes.
     Raises DataError for a missing or empty file, a line that is not an object, a field that is not text.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"não encontrei {path}: confira o caminho do arquivo JSONL.")
+    if instruction and f"{{{prompt}}}" not in instruction:
+        raise DataError(f"instruction deve ter {{{prompt}}} onde entra o texto; recebi {instruction!r}.")
     examples = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
             asked, answered = _fields(f"{path}, linha {number}", line, prompt, answer)
-            examples.append(Example(instruction.replace("{}", asked), answered))
+            examples.append(Example(instruction.replace(f"{{{prompt}}}", asked) or asked, answered))
     if not examples:
         raise DataError(f"{path} não tem nenhum exemplo: esperava um objeto JSON por linha.")
     return examples
