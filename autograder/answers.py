@@ -103,19 +103,20 @@ def _claims(lesson: Lesson, submitted: NotebookNode, reading: Reading) -> Iterat
 def _cut(lesson: Lesson, claims: Iterator[Piece], reading: Reading) -> list[Piece]:
     """Cut code before the first line of an answer that no cell stands for: merged, or without marks."""
     pieces = list(claims)
-    markers = {line: name for line, name in lesson.markers.items() if name not in {p.name for p in pieces}}
+    lost = lesson.answers - {piece.name for piece in pieces}
     cut = []
     for piece in pieces:
-        name, lines = piece.name, list[str]()
+        part = replace(piece, text="")
         for line in piece.text.split("\n") if piece.kind == "code" else [piece.text]:
-            if line.rstrip() in markers:
-                if any(map(str.strip, lines)):
-                    cut.append(Piece("\n".join(lines), piece.kind, name))
-                name, lines = markers[line.rstrip()], []
-                reading.notes["merged" if piece.name else "unmarked"].append(name)
-            lines.append(line)
-        cut.append(Piece("\n".join(lines), piece.kind, name))
-    return cut
+            name = lesson.markers.get(line.rstrip())
+            if name in lost or (name and name == piece.name):
+                cut.append(part)
+                part = Piece("", piece.kind, name)
+            if name in lost:
+                reading.notes["merged" if piece.name else "unmarked"].append(str(name))
+            part = replace(part, text=f"{part.text}{line}\n")
+        cut.append(part)
+    return [replace(part, text=part.text.strip("\n")) for part in cut if part.text.strip()]
 
 
 def _join_indented(pieces: Sequence[Piece], lesson: Lesson, reading: Reading) -> list[Piece]:
