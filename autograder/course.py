@@ -20,6 +20,7 @@ from autograder import Refusal, publish
 from autograder.intake.roster import Student
 from autograder.rebuild import Rebuild
 from autograder.reports import export, feedback
+from autograder.reports.outputs import PlainOutputs
 
 CONFIG_FILE = "nbgrader_config.py"
 CONFIG = '''"""nbgrader's configuration of this course; its own commands run here read it too."""
@@ -43,16 +44,15 @@ def configure(c: Config, root: Path) -> None:
     c.CourseDirectory.course_id = root.name
     # 60 s: SQLite's own 5 s give "database is locked" as soon as somebody works in formgrader.
     c.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db?timeout=60"
-    c.Autograde.sanitize_preprocessors = [
-        Rebuild,
-        *Autograde.class_traits()["sanitize_preprocessors"].default(),
-    ]
+    stock = Autograde.class_traits()
+    c.Autograde.sanitize_preprocessors = [Rebuild, *stock["sanitize_preprocessors"].default()]
+    c.Autograde.autograde_preprocessors = [*stock["autograde_preprocessors"].default(), PlainOutputs]
     c.Execute.timeout = 30
     c.Execute.shutdown_kernel = "immediate"
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
     c.IgnorePattern.enabled = True
     c.IgnorePattern.pattern = ".*"
-    c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests, feedback.PlainOutputs]
+    c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests]
     c.HTMLExporter.filters = {"safe_markdown": feedback.safe_markdown}
     c.HTMLExporter.extra_template_basedirs = [str(feedback.TEMPLATES)]
     c.ExportApp.plugin_class = export.SafeCsv

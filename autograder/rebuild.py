@@ -72,7 +72,7 @@ def rebuild(graded: NotebookNode, released: NotebookNode, submitted: NotebookNod
     for original, (name, given) in zip(graded.cells, lesson.cells.items(), strict=True):
         cell, text = deepcopy(original), reading.texts.get(name, given.source)
         if text != given.source:
-            cell.source = _without_colab(text, reading) if cell.cell_type == "code" else text
+            cell.source = _without_colab(text, reading) if cell.cell_type == "code" else _inert(text)
         cells += [cell, *_extra_cells(reading, name)]
     if reading.notes:
         cells.insert(0, _note(reading))
@@ -87,7 +87,7 @@ def _extra_cells(reading: Reading, name: str | None) -> Iterator[NotebookNode]:
         if piece.kind == "code":
             yield new_code_cell(_without_colab(piece.text, reading), id=cell_id)
         elif piece.kind == "markdown":
-            yield new_markdown_cell(piece.text, id=cell_id)
+            yield new_markdown_cell(_inert(piece.text), id=cell_id)
 
 
 def _without_colab(text: str, reading: Reading) -> str:
@@ -95,6 +95,11 @@ def _without_colab(text: str, reading: Reading) -> str:
     if count:
         reading.notes["colab"].append("")
     return plain
+
+
+def _inert(markdown: str) -> str:
+    """Raw HTML and links shown as text: formgrader would put them into the instructor's page as they are."""
+    return re.sub(r"\](?=[(:])", "] ", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown))
 
 
 def _note(reading: Reading) -> NotebookNode:

@@ -8,12 +8,10 @@ from typing import Any
 from markdown_it import MarkdownIt
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
-from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
+from nbgrader.preprocessors import ClearHiddenTests
 
 TEMPLATES = Path(__file__).parent / "templates"
 HIDDEN_TEST_FAILED = "Um teste oculto deste exercício não passou."
-SHOWN = ("image/png", "image/jpeg", "text/plain")
-MAX_TEXT = 10_000
 
 
 def safe_markdown(text: str) -> str:
@@ -49,18 +47,3 @@ def _told(error: NotebookNode, test: str) -> str:
         if any(texts) and re.fullmatch(pattern, error.evalue[:2_000], re.DOTALL):
             return "".join("…" if text is None else str(text) for text in texts)
     return f"{HIDDEN_TEST_FAILED} ({error.ename[:60]})"
-
-
-class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
-    """Keep of outputs only text and pictures, and of long text the beginning."""
-
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
-    ) -> tuple[NotebookNode, dict[str, Any]]:
-        """HTML, SVG, JavaScript and widgets of a submission never reach the page."""
-        for output in cell.get("outputs", []):
-            if "data" in output:
-                output.data = {kind: output.data[kind] for kind in SHOWN if kind in output.data}
-            if "text" in output:
-                output.text = output.text[:MAX_TEXT]
-        return cell, resources

@@ -4,9 +4,13 @@ import csv
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
+import nbgrader
 import pytest
+from bs4 import BeautifulSoup
+from nbconvert.exporters import HTMLExporter
 from typer.testing import CliRunner
 
 from autograder import cli, sample_class
@@ -152,3 +156,26 @@ def test_the_csv_starts_no_formula_and_reads_back(course):
     assert not any(
         cell.startswith(("=", "+", "-", "@", "\t")) for row in rows.values() for cell in row.values()
     )
+
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def test_no_page_runs_what_a_student_wrote(course):
+    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('<svg>{ATTACK}</svg>'))"
+    answers = {**RIGHT, "soma": f"{shows}\nprint('\\x1b]0;x\\x07{ATTACK}')\n{RIGHT['soma']}"}
+    notebook = handed_in(course, **answers, aberta=f"Resposta {ATTACK} [x](javascript:alert(3))")
+    write_notebook(course.notebook("submitted", LESSON, "a"), notebook)
+    assert next(grade_all(course, LESSON, ["a"], 1)).scores[f"{LESSON}-soma-teste"] == 2
+    page = (course.root / "feedback" / "a" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
+    templates = Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"
+    formgrader = HTMLExporter(template_name="formgrade", extra_template_basedirs=[str(templates)])
+    path = str(course.notebook("autograded", LESSON, "a"))
+    instructor, _ = formgrader.from_filename(path, {"index": 0, "total": 1, "student": "a"})
+    for html in (page, instructor):
+        parsed = BeautifulSoup(html, "html.parser")
+        assert "Resposta" in parsed.text
+        assert not any("alert" in script.text for script in parsed.find_all("script"))
+        assert not parsed.find_all(onerror=True)
+        assert not [a for a in parsed.find_all("a", href=True) if a["href"].startswith("javascript")]
+    assert "\x1b" not in page
