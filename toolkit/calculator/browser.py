@@ -23,6 +23,7 @@ def state() -> str:
             "language": SESSION.language,
             "words": {key: text[0 if SESSION.language == "pt" else 1] for key, text in WORDS.items()},
             "fields": [_described(field) for field in SESSION.fields()],
+            "sentence": shown.sentence,
             "html": shown.html,
             "fixes": [{"label": label, "enough": fix.verdict == "fits"} for label, fix in shown.fixes],
             "code": shown.code,

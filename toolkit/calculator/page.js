@@ -36,6 +36,7 @@ function draw(json, edited = "") {
   drawFields(byId("advanced"), state.fields.filter((field) => field.advanced), state.error ? edited : "");
   byId("error").textContent = state.error;
   byId("error").hidden = !state.error;
+  byId("sentence").textContent = state.sentence;
   byId("shown").innerHTML = state.html;
   drawFixes(state);
   byId("code").hidden = false;

@@ -18,9 +18,10 @@ LEAST_SHOWN = 2**20  # bytes below which a part is left out of the legend
 
 @dataclass(frozen=True)
 class View:
-    """Everything to show. `html` holds verdict, picture, legend and limits; `fixes` become buttons."""
+    """Everything to show: `html` has verdict (`sentence`), picture, legend and limits; `fixes` are buttons."""
 
     fit: Fit
+    sentence: str
     html: str
     fixes: tuple[tuple[str, Fix], ...]
     code: str
@@ -38,7 +39,7 @@ def view(plan: Plan, language: Language = "pt") -> View:
         ]
     )
     fixes = tuple((f"{fix.label(language)}: −{gib(fix.saves, language)}", fix) for fix in result.fixes)
-    return View(result, html, fixes, code(plan))
+    return View(result, sentence(result, language), html, fixes, code(plan))
 
 
 def sentence(result: Fit, language: Language) -> str:
@@ -76,7 +77,7 @@ def _verdict(result: Fit, language: Language) -> str:
         facts.append(say("no_bf16", language, gpu=result.gpu.name))
     mark = {"fits": "✓", "tight": "!", "exceeds": "✕"}[result.verdict]
     return (
-        f'<div class="vram-verdict {result.verdict}" role="status">'
+        f'<div class="vram-verdict {result.verdict}">'
         f'<span class="vram-mark" aria-hidden="true">{mark}</span>'
         f"<div><strong>{escape(sentence(result, language))}</strong>"
         f"<p>{escape(' '.join(facts))}</p></div></div>"

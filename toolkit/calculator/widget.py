@@ -129,8 +129,9 @@ class Calculator:
 
 def _code(code: str, language: Language) -> str:
     copy, copied = escape(say("copy", language)), escape(say("copied", language))
+    # Colab shows outputs in a frame of another origin, where navigator.clipboard is out of reach
     click = (
-        "navigator.clipboard.writeText(this.nextElementSibling.textContent);"
+        "getSelection().selectAllChildren(this.nextElementSibling);document.execCommand('copy');"
         f"this.textContent='{copied}';setTimeout(()=>this.textContent='{copy}',1500)"
     )
     return (

@@ -16,7 +16,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "How much GPU memory a fine-tune asks for, and what to do when it does not fit.",
     ),
     "model": ("Modelo", "Model"),
-    "other_model": ("Outro modelo (id do hub ou config.json)", "Another model (hub id or config.json)"),
+    "other_model": ("Outro modelo: cole o config.json", "Another model: paste its config.json"),
     "method": ("Método", "Method"),
     "gpu": ("GPU", "GPU"),
     "batch": ("Lote (sequências)", "Batch (sequences)"),

@@ -20,6 +20,7 @@ from toolkit.plan import Plan
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
+CLIPBOARD = ["clipboard-read", "clipboard-write"]
 SECONDS = 120_000  # milliseconds, for the first picture on a busy machine
 
 
@@ -50,9 +51,7 @@ def page_address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened_page(browser, page_address):
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
-    )
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=CLIPBOARD)
     shown = context.new_page()
     shown.problems = []
     shown.on("pageerror", lambda error: shown.problems.append(str(error)))
@@ -61,6 +60,13 @@ def opened_page(browser, page_address):
     yield shown
     assert not shown.problems
     context.close()
+
+
+def copied_plan(shown):
+    scope = {}
+    exec(shown.evaluate("navigator.clipboard.readText()"), scope)
+    assert isinstance(scope["plan"], Plan)
+    return scope["plan"]
 
 
 def set_field(shown, name, value):
@@ -103,9 +109,7 @@ def test_page_shows_an_error_in_place_and_goes_on(opened_page):
 def test_page_copies_code_that_gives_the_plan_back(opened_page):
     opened_page.select_option("#field-model", "TucanoBR/Tucano-2b4")
     opened_page.click("#copy")
-    scope = {}
-    exec(opened_page.evaluate("navigator.clipboard.readText()"), scope)
-    assert isinstance(scope["plan"], Plan) and scope["plan"].model.name == "TucanoBR/Tucano-2b4"
+    assert copied_plan(opened_page).model.name == "TucanoBR/Tucano-2b4"
 
 
 def test_page_in_english_and_on_a_phone(opened_page):
@@ -152,9 +156,11 @@ def lab(tmp_path_factory):
 
 
 def test_widget_in_jupyterlab(browser, lab):
-    shown = browser.new_page(viewport={"width": 1400, "height": 1400})
+    context = browser.new_context(viewport={"width": 1400, "height": 1400}, permissions=CLIPBOARD)
+    shown = context.new_page()
     shown.goto(f"{lab}/lab/tree/calculadora.ipynb?reset")
-    shown.locator(".jp-CodeCell .cm-content").first.click(timeout=SECONDS)
+    shown.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=SECONDS)
+    shown.locator(".jp-CodeCell .cm-content").first.click()
     shown.keyboard.press("Shift+Enter")
     shown.wait_for_selector(".vram-chart", timeout=SECONDS)
     batch = shown.locator(".widget-text:has-text('Lote') input")
@@ -167,4 +173,9 @@ def test_widget_in_jupyterlab(browser, lab):
     batch.press("Enter")
     shown.wait_for_selector(".vram-error")
     assert "batch deve ser um número inteiro" in shown.inner_text(".vram-error")
-    shown.close()
+    batch.fill("3")
+    batch.press("Enter")
+    shown.wait_for_selector(".vram-error", state="detached")
+    shown.locator("button:has-text('Copiar o código')").click()
+    assert copied_plan(shown).batch == 3
+    context.close()
