@@ -1,0 +1,44 @@
+"""The Portuguese that students read keeps to the glossary."""
+
+import re
+
+import pytest
+
+from .scoring import ROOT
+
+FORBIDDEN = {
+    r"classificaç(ão|ões) (baixa|do LoRA|da matriz)|baixa classificação|rango": "posto",
+    r"\brank[s]? baixo|baixo rank|\bo rank\b|\bum rank\b": "posto, de baixo posto",
+    r"\bafinação\b|\bafinamento\b|sintonia fina": "ajuste fino",
+    r"\bfine-?tun(ing|ado|ar)": "ajuste fino",
+    r"\bpesos? frozen\b|\bpesos? fixados\b": "pesos congelados",
+    r"\bmerge(ar|ado|ada)\b|\bmescla": "fundir, fusão",
+    r"dequantiza": "desquantização",
+    r"\bloss\b(?!\.|\()": "perda",
+    r"\bbatch(es)?\b(?!\[|_)": "lote",
+    r"\boverfitting\b": "sobreajuste",
+    r"\bhot[- ]swap\b": "troca a quente",
+}
+TEXTS = sorted(p for p in (ROOT / "lessons").rglob("*") if p.suffix in (".py", ".md") and p.name != "mutantes.py")
+
+
+def prose(path):
+    """What a student reads: Markdown, or the commented lines of a percent source; code spans and links left out."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        text = "\n".join(line[2:] for line in text.split("\n") if line.startswith("# ") and "%%" not in line)
+    return re.sub(r"`[^`]*`|\*\([^)]*\)|\(\*[^)]*\*\)|\]\([^)]*\)", "", text)
+
+
+def faults(text):
+    return [(m.group(), right) for wrong, right in FORBIDDEN.items() for m in re.finditer(wrong, text, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT / "lessons")))
+def test_glossary(path):
+    assert faults(prose(path)) == []
+
+
+def test_the_glossary_test_finds_faults():
+    assert faults("A Adaptação de Baixa Classificação usa um rank baixo, e a loss cai no fine-tuning.")
+    assert not faults("A classificação de cláusulas com posto baixo; a perda cai a cada lote.")
