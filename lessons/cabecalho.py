@@ -19,6 +19,11 @@ if "google.colab" in sys.modules and not Path("aula-peft").exists():
     ):
         subprocess.run(command, shell=True, check=True)
 
-from toolkit.environment import environment_card
+from toolkit import environment_card
 
 environment_card()
+
+# Os dados das aulas: no Colab, na cópia do repositório; em casa, na pasta ao lado da do caderno.
+DADOS = next(
+    (p for p in map(Path, ("aula-peft/lessons/dados", "../dados", "dados")) if p.is_dir()), Path("dados")
+)

@@ -7,9 +7,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def needs_exercise(number: int) -> Iterator[None]:
-    """Run the block; where the answer to exercise `number` is still its stub, print what to do first."""
+def needs_exercise(*numbers: int) -> Iterator[None]:
+    """Run the block; where the answer to one of the exercises is still its stub, print what to do first."""
     try:
         yield
     except NotImplementedError:
-        print(f"Faça primeiro o exercício {number}; depois rode esta célula de novo.")
+        which = (
+            f"o exercício {numbers[0]}"
+            if len(numbers) == 1
+            else "os exercícios " + " e ".join(map(str, numbers))
+        )
+        print(f"Faça primeiro {which}; depois rode esta célula de novo.")

@@ -36,19 +36,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolkit.exercise import needs_exercise
 
-warnings.filterwarnings(
-    "ignore", category=FutureWarning
-)  # recados das bibliotecas às suas próprias versões futuras
+# Recados das bibliotecas às suas próprias versões futuras.
+warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def tiny_llama(seed=0, layers=2):
-    """Um Llama de brinquedo, com pesos aleatórios: mesma arquitetura do modelo de verdade, 6 mil parâmetros."""
+    """Um Llama de brinquedo, de pesos sorteados: a arquitetura do modelo de verdade em 6 mil parâmetros."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "max_position_embeddings": 64}
+    heads = {"num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=True)).eval()
 
 
 def dense(k, d, bias=False, seed=0):
@@ -147,6 +144,121 @@ for seed, depth in ((11, 1), (12, 3)):
 #
 # Vamos carregar o modelo de verdade, ajustar **por completo** só as matrizes de consulta (`q_proj`) e de valor (`v_proj`) por alguns passos, e decompor o que mudou.
 
+# %%
+import os
+
+from toolkit import base_model
+from toolkit.data import collate, encode_all, read_examples
+
+reduced = "AULA_REDUZIDA" in os.environ  # nos testes do curso: modelo de brinquedo e poucos passos
+base = base_model("tiny" if reduced else "")
+print(f"Modelo: {base.name} ({base.reason})\n")
+
+instruction = (DADOS / "clausulas" / "instrucao.txt").read_text(encoding="utf-8").replace("{texto}", "{}")
+train_data, validation_data, test_data = (
+    read_examples(DADOS / "clausulas" / f"{part}.jsonl", "texto", "tipo", instruction)
+    for part in ("train", "validation", "test")
+)
+print(train_data[0].prompt, "→", train_data[0].answer)
+
+# %% [markdown]
+# São cláusulas de contrato em português; o modelo deve dizer de que tipo é cada uma. O treino abaixo mexe em `q_proj` e `v_proj` das seis últimas camadas (as outras ficam congeladas só para caber no tempo da aula). Guardamos o gradiente do primeiro passo e, no fim, a diferença $\Delta W$ de cada matriz.
+
+# %%
+model = base.load().float().requires_grad_(False)
+weights = [
+    module.weight.requires_grad_(True)
+    for layer in model.model.layers[-6:]
+    for module in (layer.self_attn.q_proj, layer.self_attn.v_proj)
+]
+
+
+def batch(examples):
+    encoded = encode_all(base.tokenizer, examples, longest=1024)
+    return {
+        key: value.to(model.device) for key, value in collate(encoded, base.tokenizer.pad_token_id).items()
+    }
+
+
+steps, size = (2, 2) if reduced else (12, 4)
+before = [w.detach().clone() for w in weights]
+optimizer = torch.optim.AdamW(weights, lr=3e-4, weight_decay=0)
+for step in range(steps):
+    loss = model(**batch(train_data[step * size : (step + 1) * size])).loss
+    loss.backward()
+    if step == 0:
+        first_gradient = [w.grad.clone() for w in weights]
+    optimizer.step()
+    optimizer.zero_grad()
+    print(f"passo {step + 1:2d}: perda {loss:.3f}")
+delta = [w.detach() - old for w, old in zip(weights, before, strict=True)]
+
+# %% [markdown]
+# Primeira medida: quanta energia cabe nas $r$ direções mais fortes? Para comparar, uma matriz sorteada do mesmo tamanho, que não tem direção preferida.
+
+
+# %%
+def energy(matrices, ranks):
+    """A fração média da energia que está nas r direções mais fortes, para cada r de `ranks`."""
+    squares = [torch.linalg.svdvals(m) ** 2 for m in matrices]
+    return [sum(float(s[:r].sum() / s.sum()) for s in squares) / len(squares) for r in ranks]
+
+
+ranks = [1, 2, 4, 8, 16, 64]
+measured = {
+    "gradiente do 1º passo": energy(first_gradient, ranks),
+    "ΔW depois do treino": energy(delta, ranks),
+    "matriz sorteada": energy([torch.randn_like(d) for d in delta], ranks),
+}
+print(f"{'posto':<24}" + "".join(f"{rank:>8d}" for rank in ranks))
+for label, values in measured.items():
+    print(f"{label:<24}" + "".join(f"{value:8.1%}" for value in values))
+
+_, axes = plt.subplots(figsize=(6, 3.2))
+for label, values in measured.items():
+    axes.plot(ranks, values, "o-", label=label)
+axes.set(
+    xscale="log",
+    xticks=ranks,
+    xticklabels=ranks,
+    ylim=(0, 1.05),
+    xlabel="posto r",
+    ylabel="energia até o posto r",
+)
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# **Leitura do resultado.** O gradiente é quase todo de posto baixo: poucas direções têm mais de nove décimos da energia. Em $\Delta W$ a concentração é menor, porque o Adam divide cada elemento pela sua própria escala e com isso espalha a energia; ainda assim ela está muito acima da matriz sorteada. Se a linha de $\Delta W$ se parecesse com a da matriz sorteada, a aposta do LoRA estaria perdida para este modelo.
+#
+# Mas energia não é o que interessa: interessa a **perda**. Segunda medida: ficamos só com as $r$ direções mais fortes de cada $\Delta W$, jogamos o resto fora, e vemos quanto da queda da perda sobrevive em cláusulas que o treino não viu.
+
+
+# %%
+def strongest(matrix, rank):
+    """A melhor aproximação de posto `rank` (teorema de Eckart-Young): as camadas mais fortes da SVD."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    return left[:, :rank] * values[:rank] @ right[:rank]
+
+
+held_out = batch(validation_data[: 2 if reduced else 12])
+full_rank = min(delta[0].shape)
+losses = {}
+for rank in [0, *ranks, full_rank]:
+    with torch.no_grad():
+        for w, old, change in zip(weights, before, delta, strict=True):
+            w.copy_(old + strongest(change, rank))
+        losses[rank] = float(model(**held_out).loss)
+
+print(f"{'posto':>5} {'perda':>8} {'da queda, sobrevive':>20}")
+for rank, value in losses.items():
+    kept = (losses[0] - value) / (losses[0] - losses[full_rank])
+    print(f"{rank:5d} {value:8.3f} {kept:20.0%}")
+del model, weights, optimizer
+
+# %% [markdown]
+# **Leitura do resultado.** A linha 0 é o modelo sem ajuste; a última, o ajuste inteiro. Com o SmolLM2 na CPU, uma única direção por matriz guarda três quartos da queda, e quatro guardam mais de nove décimos, embora tenham menos da energia: o que se perde na cauda quase não serve à tarefa. É essa a razão do LoRA, e também o seu limite: a medida vale para esta tarefa, pequena e próxima do que o modelo já sabe. Ensinar uma língua nova mudaria muito mais direções. (Se você mexer no treino e a perda final ficar igual à inicial, a última coluna não quer dizer nada: divide por quase zero.)
+
 # %% [markdown]
 # ## 3. A fórmula: $\Delta W = BA$
 #
@@ -195,7 +307,7 @@ with needs_exercise(2):
     print(f"{'posto':>5} {'LoRA':>10} {'matriz inteira':>15} {'fração':>8}")
     for rank in ranks:
         small = count_lora_params(d, k, rank)
-        print(f"{rank:5d} {small:10,d} {d * k:15,d} {small / (d * k):8.1%}")
+        print(f"{rank:5d} {small:10_d} {d * k:15_d} {small / (d * k):8.1%}")
 
 # %% [markdown]
 # **Leitura do resultado.** Com posto 4 são 8.000 números no lugar de 1.000.000: 0,8 %. A conta cresce em linha reta com o posto, e em $r = 500$, metade do lado da matriz, acaba a vantagem: $A$ e $B$ somam tantos números quanto a matriz inteira. Se a sua coluna "fração" não cruza 100 % nesse ponto, reveja a fórmula.
@@ -312,7 +424,7 @@ def first_step(init_a, init_b):
     output = layer(x)
     (output - target).square().mean().backward()
     change = (output - layer.base(x)).abs().max()
-    return [float(v) for v in (change, layer.lora_A.weight.grad.norm(), layer.lora_B.weight.grad.norm())]
+    return change.item(), layer.lora_A.weight.grad.norm().item(), layer.lora_B.weight.grad.norm().item()
 
 
 with needs_exercise(3):
@@ -335,13 +447,16 @@ with needs_exercise(3):
 
 # %%
 def change_after_one_step(rank, alpha):
-    layer = LoRALinear(dense(256, 256), rank=rank, alpha=alpha)
-    torch.manual_seed(1)
-    x, target = torch.randn(1, 256), torch.randn(1, 256)
-    optimizer = torch.optim.Adam([layer.lora_A.weight, layer.lora_B.weight], lr=1e-3)
-    (layer(x) - target).square().mean().backward()
-    optimizer.step()
-    return float((layer(x) - layer.base(x)).norm())
+    """Quanto um passo de Adam muda a saída, em média sobre vinte sorteios."""
+    changes = []
+    for seed in range(20):
+        layer = LoRALinear(dense(256, 256, seed=seed), rank=rank, alpha=alpha)
+        x, target = torch.randn(1, 256), torch.randn(1, 256)
+        optimizer = torch.optim.Adam([layer.lora_A.weight, layer.lora_B.weight], lr=1e-3)
+        (layer(x) - target).square().mean().backward()
+        optimizer.step()
+        changes.append((layer(x) - layer.base(x)).norm().item())
+    return sum(changes) / len(changes)
 
 
 with needs_exercise(3):
@@ -364,56 +479,44 @@ def draw_block():
     _, axes = plt.subplots(figsize=(9, 6.2))
     axes.set(xlim=(0, 12), ylim=(0, 11.4))
     axes.axis("off")
-    frozen, trained = "#d9dde3", "#f4a259"
+    frozen, trained, line, middle = "#d9dde3", "#f4a259", "#444", 5.6
 
     def box(x, y, width, text, color=frozen, height=0.8):
-        axes.add_patch(plt.Rectangle((x, y), width, height, facecolor=color, edgecolor="#444", linewidth=1))
+        axes.add_patch(plt.Rectangle((x, y), width, height, facecolor=color, edgecolor=line))
         axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
 
     def arrow(x0, y0, x1, y1):
-        axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": "#444"})
+        axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": line})
 
     def residual(y0, y1):
-        axes.plot([5.3, 0.5, 0.5], [y0, y0, y1], color="#444", linestyle=":")
-        arrow(0.5, y1, 4.95, y1)
-        axes.text(
-            5.3,
-            y1,
-            "+",
-            ha="center",
-            va="center",
-            fontsize=13,
-            bbox={"boxstyle": "circle", "facecolor": "white"},
-        )
+        axes.plot([middle, 0.3, 0.3], [y0, y0, y1], color=line, linestyle=":")
+        arrow(0.3, y1, middle - 0.35, y1)
+        circle = {"boxstyle": "circle", "facecolor": "white"}
+        axes.text(middle, y1, "+", ha="center", va="center", fontsize=13, bbox=circle)
 
-    axes.text(5.3, 0.1, "entrada do bloco: um vetor por token", ha="center")
-    arrow(5.3, 0.5, 5.3, 1.1)
-    box(3.8, 1.1, 3, "RMSNorm")
-    for x, name in ((1.2, "q_proj"), (5.3, "k_proj"), (8.4, "v_proj")):
-        arrow(5.3, 1.9, x + 0.8, 2.8)
-        box(x, 2.8, 1.6, f"{name}\n$W_0$", height=1.1)
-        arrow(x + 0.8, 3.9, 5.3, 4.7)
-    for x in (3.0, 10.2):
-        box(x, 2.75, 1.3, "$A$ : $r × k$", trained, height=0.45)
-        box(x, 3.5, 1.3, "$B$ : $d × r$", trained, height=0.45)
-        arrow(x + 0.65, 3.2, x + 0.65, 3.5)
-        axes.text(x - 0.1, 3.35, "+", ha="center", va="center", fontsize=13)
-    box(3.1, 4.7, 4.4, "atenção: softmax$(QK^\\top)\\,V$")
-    arrow(5.3, 5.5, 5.3, 5.8)
-    box(4.5, 5.8, 1.6, "o_proj")
-    arrow(5.3, 6.6, 5.3, 7.0)
+    axes.text(middle, 0.1, "entrada do bloco: um vetor por token", ha="center")
+    box(middle - 1.5, 1.1, 3, "RMSNorm")
+    for x, name in ((0.9, "q_proj"), (4.8, "k_proj"), (7.5, "v_proj")):
+        arrow(middle, 1.9, x + 0.8, 2.8)
+        box(x, 2.8, 1.6, f"{name}\n$W_0$", height=1.2)
+        arrow(x + 0.8, 4.0, middle, 4.7)
+        if name != "k_proj":
+            axes.text(x + 1.8, 3.4, "+", ha="center", va="center", fontsize=13)
+            arrow(middle, 1.9, x + 2.7, 2.8)
+            box(x + 2, 2.8, 1.4, "$A$: $r × k$", trained, height=0.45)
+            arrow(x + 2.7, 3.25, x + 2.7, 3.55)
+            box(x + 2, 3.55, 1.4, "$B$: $d × r$", trained, height=0.45)
+    box(middle - 2.2, 4.7, 4.4, "atenção: softmax$(QK^\\top)\\,V$")
+    box(middle - 0.8, 5.8, 1.6, "o_proj")
+    box(middle - 1.5, 7.8, 3, "RMSNorm")
+    box(middle - 2.7, 8.9, 5.4, "MLP: gate_proj, up_proj, down_proj")
+    for y0, y1 in ((0.5, 1.1), (5.5, 5.8), (6.6, 7.0), (7.5, 7.8), (8.6, 8.9), (9.7, 10.1), (10.6, 11.2)):
+        arrow(middle, y0, middle, y1)
     residual(0.8, 7.25)
-    arrow(5.3, 7.5, 5.3, 7.8)
-    box(3.8, 7.8, 3, "RMSNorm")
-    arrow(5.3, 8.6, 5.3, 8.9)
-    box(2.6, 8.9, 5.4, "MLP: gate_proj, up_proj, down_proj")
-    arrow(5.3, 9.7, 5.3, 10.1)
     residual(7.65, 10.35)
-    arrow(5.3, 10.6, 5.3, 11.2)
-    box(8.6, 10.4, 0.5, "", frozen, 0.4)
-    axes.text(9.3, 10.6, "congelado", va="center")
-    box(8.6, 9.8, 0.5, "", trained, 0.4)
-    axes.text(9.3, 10.0, "treinado (LoRA)", va="center")
+    for y, color, text in ((10.4, frozen, "congelado"), (9.8, trained, "treinado (LoRA)")):
+        box(9, y, 0.5, "", color, 0.4)
+        axes.text(9.7, y + 0.2, text, va="center")
     plt.show()
 
 
@@ -716,6 +819,80 @@ for targets, seed in ((["k_proj", "o_proj"], 31), (["gate_proj"], 32)):
         "O adaptador guardado, posto num modelo novo, deve refazer as mesmas respostas."
     )
 ### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 9. Um modelo de verdade
+#
+# Agora com a `peft`, pelo `toolkit` do curso: o mesmo LoRA que você escreveu, com treino medido. Antes, o que o modelo responde sem ajuste nenhum?
+
+# %%
+from toolkit import LoRA, save, train
+from toolkit.generation import answer
+
+samples = test_data[:3]
+for sample in samples:
+    print(sample.prompt.split("\n")[0][:150] + "...")
+    print(
+        f"   esperado: {sample.answer}   modelo base: {answer(base.model, base.tokenizer, sample.prompt, 12)!r}\n"
+    )
+
+# %% [markdown]
+# O treino abaixo mostra a perda a cada passo e guarda um checkpoint de tempos em tempos: se for interrompido, rode a célula de novo e ele continua de onde parou. Na CPU são alguns minutos.
+
+# %%
+plan = base.plan(LoRA(rank=8, alpha=16, targets=("q_proj", "v_proj")), batch=4, seq_len=1024)
+run = train(
+    plan,
+    train_data,
+    base,
+    steps=2 if reduced else 80,
+    learning_rate=1e-3,
+    validation=validation_data[: 2 if reduced else 24],
+    checkpoint_dir="runs/03_lora",
+    checkpoint_every=20,
+    resume=True,
+)
+
+# %%
+print(f"parâmetros treinados: {run.trainable:_} de {run.parameters:_} ({run.trainable / run.parameters:.2%})")
+print(f"tempo: {run.seconds:.0f} s   pico de memória: {run.peak_memory / 2**30:.2f} GiB ({run.memory_kind})")
+for step, value in run.validation:
+    print(f"perda na validação, passo {step:3d}: {value:.3f}")
+
+# %%
+from toolkit.plots import plot_loss
+
+plot_loss({"LoRA, posto 8": run})
+
+# %% [markdown]
+# **Leitura do resultado.** TODO
+
+# %%
+for sample in samples:
+    print(f"esperado: {sample.answer:<24} com LoRA: {answer(run.model, base.tokenizer, sample.prompt, 12)!r}")
+
+adapter_size = save(run.model, "runs/adaptador_clausulas")
+base_size = sum(path.stat().st_size for path in base.folder.glob("*.safetensors"))
+print(
+    f"\nadaptador em disco: {adapter_size / 2**20:.2f} MiB   modelo base: {base_size / 2**20:.0f} MiB   razão: 1 para {base_size / adapter_size:.0f}"
+)
+
+# %% [markdown]
+# **Leitura do resultado.** TODO
+#
+# Para fechar, o **seu** LoRA recebe o adaptador que a `peft` acabou de treinar. Se os exercícios 4 e 6 estão certos, as respostas são as mesmas.
+
+# %%
+from toolkit.adapters import adapter_weights
+
+with needs_exercise(4, 6):
+    mine = base.load().float().cpu()
+    inject(mine, ["q_proj", "v_proj"], rank=8, alpha=16)
+    load_peft_adapter(mine, {name: tensor.cpu() for name, tensor in adapter_weights(run.model).items()})
+    for sample in samples:
+        print(
+            f"peft: {answer(run.model, base.tokenizer, sample.prompt, 12)!r:<28} você: {answer(mine, base.tokenizer, sample.prompt, 12)!r}"
+        )
 
 # %% [markdown]
 # ## 10. Pergunta aberta

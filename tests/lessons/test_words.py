@@ -19,11 +19,13 @@ FORBIDDEN = {
     r"\boverfitting\b": "sobreajuste",
     r"\bhot[- ]swap\b": "troca a quente",
 }
-TEXTS = sorted(p for p in (ROOT / "lessons").rglob("*") if p.suffix in (".py", ".md") and p.name != "mutantes.py")
+TEXTS = sorted(
+    p for p in (ROOT / "lessons").rglob("*") if p.suffix in (".py", ".md") and p.name != "mutantes.py"
+)
 
 
 def prose(path):
-    """What a student reads: Markdown, or the commented lines of a percent source; code spans and links left out."""
+    """What a student reads, without code and links: Markdown, or a percent source's commented lines."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = "\n".join(line[2:] for line in text.split("\n") if line.startswith("# ") and "%%" not in line)
@@ -31,7 +33,11 @@ def prose(path):
 
 
 def faults(text):
-    return [(m.group(), right) for wrong, right in FORBIDDEN.items() for m in re.finditer(wrong, text, re.IGNORECASE)]
+    return [
+        (m.group(), right)
+        for wrong, right in FORBIDDEN.items()
+        for m in re.finditer(wrong, text, re.IGNORECASE)
+    ]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT / "lessons")))

@@ -1,0 +1,63 @@
+"""Each lesson, first cell to last, in a Jupyter kernel: solved, as handed out, and at full size."""
+
+import re
+
+import pytest
+from nbclient import NotebookClient
+
+from autograder.publish import course_facts, source_notebook, student_notebook
+
+from .scoring import ROOT, cells
+
+LESSONS = course_facts(ROOT)["lessons"]
+
+
+def execute(notebook, folder, monkeypatch, reduced=True):
+    """Run the notebook in an empty folder that has the lessons' data, offline."""
+    (folder / "dados").symlink_to(ROOT / "lessons" / "dados")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if reduced:
+        monkeypatch.setenv("AULA_REDUZIDA", "1")
+    return NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def errors(cell):
+    return [o.ename for o in cell.outputs if o.output_type == "error"]
+
+
+def printed(cell):
+    return "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_solved_notebook_runs_and_earns_every_point(lesson, tmp_path, monkeypatch):
+    notebook = execute(source_notebook(lesson, ROOT), tmp_path, monkeypatch)
+    for name, cell in cells(notebook).items():
+        assert errors(cell) == [], name
+        assert not any(o.get("name") == "stderr" for o in cell.outputs), (
+            f"{name}: nbgrader takes points for stderr"
+        )
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_notebook_as_handed_out_says_what_is_not_done(lesson, tmp_path, monkeypatch):
+    notebook = execute(student_notebook(source_notebook(lesson, ROOT)), tmp_path, monkeypatch)
+    tests = {name: c for name, c in cells(notebook).items() if c.metadata["nbgrader"]["grade"]}
+    assert {name: errors(cell) for name, cell in tests.items()} == {
+        name: ["NotImplementedError"] for name in tests
+    }
+    waiting = [cell for cell in notebook.cells if "with needs_exercise(" in cell.source]
+    assert waiting
+    assert all("Faça primeiro" in printed(cell) for cell in waiting)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_at_full_size_the_real_model_learns(lesson, tmp_path, monkeypatch):
+    notebook = execute(source_notebook(lesson, ROOT), tmp_path, monkeypatch, reduced=False)
+    text = "".join(printed(c) for c in notebook.cells if c.cell_type == "code")
+    before, after = (float(value) for value in re.findall(r"perda na validação, passo +\d+: ([\d.]+)", text))
+    assert after < before / 2
+    assert float(re.search(r"\(([\d.]+)%\)", text).group(1)) < 1
