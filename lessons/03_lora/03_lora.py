@@ -121,7 +121,7 @@ assert tuple(count_parameters(layer)) == (0, 20), "Congelar não apaga parâmetr
 ### BEGIN HIDDEN TESTS
 for seed, depth in ((11, 1), (12, 3)):
     model = tiny_llama(seed=seed, layers=depth)
-    # embeddings (shared with the head), final norm, and per layer q, k, v, o, gate, up, down and two norms
+    # embeddings (os mesmos da saída), norma final e, por camada, q, k, v, o, gate, up, down e duas normas
     expected_total = 64 * 16 + 16 + depth * (2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 32 + 2 * 16)
     assert tuple(count_parameters(model)) == (expected_total, expected_total), (
         "A contagem falha num modelo inteiro: some numel(), e um peso compartilhado conta uma vez."
@@ -136,7 +136,7 @@ for seed, depth in ((11, 1), (12, 3)):
 # %% [markdown]
 # ## 2. Por que uma correção de posto baixo basta?
 #
-# O **posto** (*rank*) de uma matriz é o número de direções independentes que ela usa. Uma matriz $576 \times 576$ pode ter posto até 576. A aposta do LoRA é sobre a *diferença* entre os pesos depois e antes do ajuste fino, $\Delta W = W_\text{depois} - W_\text{antes}$: ela teria posto efetivo baixo, isto é, poucas direções fariam quase todo o trabalho.
+# O **posto** (*rank*) de uma matriz é o número de direções independentes que ela usa. Uma matriz $576 \times 576$ pode ter posto de até 576. A aposta do LoRA é sobre a *diferença* entre os pesos depois e antes do ajuste fino, $\Delta W = W_\text{depois} - W_\text{antes}$: ela teria posto efetivo baixo, isto é, poucas direções fariam quase todo o trabalho.
 #
 # Não é preciso acreditar: dá para medir. A decomposição em valores singulares (SVD) escreve qualquer matriz como uma soma de camadas de posto 1, da mais forte para a mais fraca:
 #
@@ -147,14 +147,16 @@ for seed, depth in ((11, 1), (12, 3)):
 # %%
 import os
 
-from toolkit import base_model
-from toolkit.data import collate, encode_all, read_examples
+from toolkit import base_model, read_examples
+from toolkit.data import collate, encode_all
 
 reduced = "AULA_REDUZIDA" in os.environ  # nos testes do curso: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
 print(f"Modelo: {base.name} ({base.reason})\n")
 
-instruction = (DADOS / "clausulas" / "instrucao.txt").read_text(encoding="utf-8").replace("{texto}", "{}")
+instruction = (
+    (DADOS / "clausulas" / "instrucao.txt").read_text(encoding="utf-8").strip().replace("{texto}", "{}")
+)
 train_data, validation_data, test_data = (
     read_examples(DADOS / "clausulas" / f"{part}.jsonl", "texto", "tipo", instruction)
     for part in ("train", "validation", "test")
@@ -285,10 +287,10 @@ def count_lora_params(d, k, rank):
 
 
 # %% nbgrader={"grade_id": "contar_lora_teste", "points": 1}
-answer = count_lora_params(1000, 1000, 4)
-assert answer == 8_000, f"Para 1000 x 1000 e posto 4, B tem 1000·4 números e A tem 4·1000; recebi {answer}."
-answer = count_lora_params(576, 192, 8)
-assert answer == 6_144, f"A matriz nem sempre é quadrada: 576 x 192 com posto 8 dá 6144; recebi {answer}."
+counted = count_lora_params(1000, 1000, 4)
+assert counted == 8_000, f"Para 1000 x 1000 e posto 4, B tem 1000·4 números e A tem 4·1000; recebi {counted}."
+counted = count_lora_params(576, 192, 8)
+assert counted == 6_144, f"A matriz nem sempre é quadrada: 576 x 192 com posto 8 dá 6144; recebi {counted}."
 ### BEGIN HIDDEN TESTS
 import random
 
@@ -401,7 +403,7 @@ for size_in, size_out, r, strength in ((10, 7, 3, 1.5), (5, 12, 4, 32)):
     batch = torch.randn(2, 3, size_in)
     delta = strength / r * (layer.lora_B.weight @ layer.lora_A.weight)
     target = batch @ (reference.weight + delta).T + reference.bias
-    # two orders of the same float32 products: differences of a few units in the last place
+    # os mesmos produtos em outra ordem: em float32 mudam as últimas casas
     assert torch.allclose(layer(batch), target, rtol=1e-4, atol=1e-4), (
         "A passagem direta falha com bias, lotes de três dimensões ou outros alpha e rank."
     )
@@ -660,7 +662,7 @@ for size_in, size_out, r, strength in ((9, 5, 3, 4), (4, 11, 2, 1)):
     )
     merge(layer), merge(layer), merge(layer)
     merged = weight + strength / r * factors[1] @ factors[0]
-    # adding and subtracting the same float32 number rounds twice: a few 1e-7 of the largest weight
+    # somar e depois subtrair o mesmo número em float32 arredonda duas vezes
     assert torch.allclose(layer.base.weight, merged, atol=1e-5), (
         "Fundir três vezes deve ser o mesmo que fundir uma."
     )
@@ -729,7 +731,7 @@ adapter, reference = peft_answer(mine, ids, ["q_proj", "v_proj"], rank=4, alpha=
 inject(mine, ["q_proj", "v_proj"], rank=4, alpha=8)
 load_peft_adapter(mine, adapter)
 difference = float((logits(mine, ids) - reference).abs().max())
-# the same products in the same order: float32 leaves nothing, or a last place where a library reorders them
+# os mesmos produtos na mesma ordem: em float32 sobra nada, ou a última casa
 assert difference < 1e-5, (
     f"As saídas diferem em {difference:.2e}: confira se A, B e a escala chegaram ao lugar certo."
 )
@@ -826,8 +828,7 @@ for targets, seed in ((["k_proj", "o_proj"], 31), (["gate_proj"], 32)):
 # Agora com a `peft`, pelo `toolkit` do curso: o mesmo LoRA que você escreveu, com treino medido. Antes, o que o modelo responde sem ajuste nenhum?
 
 # %%
-from toolkit import LoRA, save, train
-from toolkit.generation import answer
+from toolkit import LoRA, answer, save, train
 
 samples = test_data[:3]
 for sample in samples:
@@ -845,7 +846,7 @@ run = train(
     plan,
     train_data,
     base,
-    steps=2 if reduced else 80,
+    steps=2 if reduced else 60,
     learning_rate=1e-3,
     validation=validation_data[: 2 if reduced else 24],
     checkpoint_dir="runs/03_lora",
@@ -860,12 +861,12 @@ for step, value in run.validation:
     print(f"perda na validação, passo {step:3d}: {value:.3f}")
 
 # %%
-from toolkit.plots import plot_loss
+from toolkit import plot_loss
 
 plot_loss({"LoRA, posto 8": run})
 
 # %% [markdown]
-# **Leitura do resultado.** TODO
+# **Leitura do resultado.** A perda de treino oscila, porque cada passo vê só quatro cláusulas; a linha pontilhada, medida sempre nas mesmas cláusulas que o treino não vê, é a que conta, e deve terminar bem abaixo de onde começou. Se ela sobe enquanto a de treino desce, é sobreajuste: menos passos ou posto menor. Se nenhuma desce, confira os módulos-alvo e a taxa de aprendizado. E olhe de novo a fração treinada: bem menos de 1 % dos parâmetros fez isso.
 
 # %%
 for sample in samples:
@@ -878,7 +879,7 @@ print(
 )
 
 # %% [markdown]
-# **Leitura do resultado.** TODO
+# **Leitura do resultado.** Antes, o modelo conversava sobre a cláusula; agora responde com um dos doze tipos, e só com ele. Responder no formato não é o mesmo que acertar: com tão poucos passos ele ainda erra, e três exemplos não são uma avaliação. O arquivo que guarda essa mudança tem cerca de um centésimo do tamanho do modelo base; doze clientes seriam doze arquivos assim, e uma base só.
 #
 # Para fechar, o **seu** LoRA recebe o adaptador que a `peft` acabou de treinar. Se os exercícios 4 e 6 estão certos, as respostas são as mesmas.
 
@@ -908,3 +909,15 @@ with needs_exercise(4, 6):
 
 # %% [markdown] tags=["instrutor"]
 # **Rubrica (3 pontos).** 1 ponto: doze adaptadores sobre uma única base, não fundidos, com o tamanho em disco medido na seção 9. 1 ponto: posto baixo para a classificação de cláusulas e maior (ou ajuste completo) para o guarani, citando a tabela de energia ou a de perda por posto da seção 2. 1 ponto: um limite real (conhecimento novo em volume, posto efetivo alto, treino que estaciona acima do ajuste completo) e um modo de vê-lo antes: perda de validação contra posto crescente ou contra o ajuste completo num modelo menor.
+
+# %% [markdown]
+# ## O que você leva daqui
+#
+# - Congelar é `requires_grad_(False)`; o que sobra para treinar se conta com `numel()`.
+# - $\Delta W = \frac{\alpha}{r} BA$ troca $d \cdot k$ números por $r(d + k)$. Isso basta quando a mudança vive em poucas direções, e dá para medir se vive.
+# - $B = 0$ no início preserva o modelo; $\alpha / r$ separa o posto da taxa de aprendizado; fundir tira o custo na hora de usar.
+# - O que vai para o disco é só o adaptador. Uma base serve muitas tarefas.
+#
+# **Para ler mais:** o artigo do LoRA ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)); por que o ajuste fino vive em poucas dimensões ([Aghajanyan et al., 2020](https://arxiv.org/abs/2012.13255)); a escala $\alpha/\sqrt r$ ([Kalajdzievski, 2023](https://arxiv.org/abs/2312.03732)); onde o LoRA aprende menos e esquece menos que o ajuste completo ([Biderman et al., 2024](https://arxiv.org/abs/2405.09673)).
+#
+# **Para entregar:** reinicie o ambiente, execute tudo, confira os testes e baixe o `.ipynb` (*Arquivo → Fazer download*).
