@@ -154,9 +154,7 @@ reduced = "AULA_REDUZIDA" in os.environ  # nos testes do curso: modelo de brinqu
 base = base_model("tiny" if reduced else "")
 print(f"Modelo: {base.name} ({base.reason})\n")
 
-instruction = (
-    (DADOS / "clausulas" / "instrucao.txt").read_text(encoding="utf-8").strip().replace("{texto}", "{}")
-)
+instruction = (DADOS / "clausulas" / "instrucao.txt").read_text(encoding="utf-8").strip()
 train_data, validation_data, test_data = (
     read_examples(DADOS / "clausulas" / f"{part}.jsonl", "texto", "tipo", instruction)
     for part in ("train", "validation", "test")
