@@ -24,7 +24,7 @@ COLOURS = {
     "allocator": "#c3c8cf",
     "context": "#dde0e5",
 }
-WIDTH, LEFT, RIGHT, ROW, BAR, TOP = 640, 100, 16, 34, 22, 34
+WIDTH, LEFT, RIGHT, ROW, BAR, TOP = 640, 116, 16, 34, 22, 34
 
 
 def parts(memory: Memory) -> dict[str, int]:
@@ -47,16 +47,16 @@ def moment_name(moment: str, language: Language) -> str:
 
 
 def chart(memory: Memory, card: GPU, language: Language) -> str:
-    """An SVG of one stacked bar a moment on a scale of GiB, and the card's memory as a line."""
+    """A figure (SVG) of one stacked bar a moment on a scale of GiB, and the card's memory as a line."""
     span = max(memory.process.high, card.memory) * 1.04
     scale = (WIDTH - LEFT - RIGHT) / span
     height = TOP + ROW * len(MOMENTS) + 30
     rows = [_row(memory, moment, TOP + ROW * i, scale, language) for i, moment in enumerate(MOMENTS)]
     label = say("by_moment", language)
     return (
-        f'<svg class="vram-chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{_axis(span, scale, height, language)}{"".join(rows)}'
-        f"{_limit(card, scale, height, language)}</svg>"
+        f'<div class="vram-figure"><svg class="vram-chart" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'
+        f"{_axis(span, scale, height, language)}{''.join(rows)}{_limit(card, scale, height, language)}</svg></div>"
     )
 
 

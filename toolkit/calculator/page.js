@@ -32,8 +32,9 @@ function draw(json, edited = "") {
   document.querySelectorAll("[data-language]").forEach((button) => {
     button.setAttribute("aria-pressed", button.dataset.language === state.language);
   });
-  drawFields(byId("plain"), state.fields.filter((field) => !field.advanced), state.error ? edited : "");
-  drawFields(byId("advanced"), state.fields.filter((field) => field.advanced), state.error ? edited : "");
+  const refused = state.error ? edited : "";
+  drawFields(byId("plain"), state.fields.filter((field) => !field.advanced), state.words, refused);
+  drawFields(byId("advanced"), state.fields.filter((field) => field.advanced), state.words, refused);
   byId("error").textContent = state.error;
   byId("error").hidden = !state.error;
   byId("sentence").textContent = state.sentence;
@@ -44,9 +45,9 @@ function draw(json, edited = "") {
 }
 
 // Inputs stay where they are between drawings, so that the keyboard's focus does; a refused value stays too.
-function drawFields(parent, fields, refused) {
+function drawFields(parent, fields, words, refused) {
   const old = new Map([...parent.children].map((node) => [node.dataset.name, node]));
-  parent.replaceChildren(...fields.map((field) => fill(old.get(field.name) ?? make(field), field, refused)));
+  parent.replaceChildren(...fields.map((field) => fill(old.get(field.name) ?? make(field), field, words, refused)));
 }
 
 function make(field) {
@@ -65,11 +66,12 @@ function make(field) {
   return box;
 }
 
-function fill(box, field, refused) {
+function fill(box, field, words, refused) {
   const [label, input] = box.children;
   label.textContent = field.label;
   const wrong = field.name === refused;
   input.setAttribute("aria-invalid", wrong);
+  if (field.kind === "text") input.placeholder = words.paste;
   if (wrong) return box;
   if (field.kind === "select") {
     input.replaceChildren(...field.options.map(({ value, label }) => new Option(label, value)));

@@ -18,7 +18,7 @@ LEAST_SHOWN = 2**20  # bytes below which a part is left out of the legend
 
 @dataclass(frozen=True)
 class View:
-    """Everything to show: `html` has verdict (`sentence`), picture, legend and limits; `fixes` are buttons."""
+    """Everything to show: `html` has verdict (`sentence`), picture, legend, limits; `fixes` are buttons."""
 
     fit: Fit
     sentence: str

@@ -101,6 +101,8 @@ class Calculator:
         plan, made = self.session.plan, self.inputs[field.name]
         made.layout.display = None if field.shown(plan) else "none"
         made.description = say(field.name, self.session.language)
+        if field.kind == "text":
+            made.placeholder = say("paste", self.session.language)
         if not field.shown(plan):
             return
         if field.kind == "select":
