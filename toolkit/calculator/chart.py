@@ -51,12 +51,13 @@ def chart(memory: Memory, card: GPU, language: Language) -> str:
     span = max(memory.process.high, card.memory) * 1.04
     scale = (WIDTH - LEFT - RIGHT) / span
     height = TOP + ROW * len(MOMENTS) + 30
-    rows = [_row(memory, moment, TOP + ROW * i, scale, language) for i, moment in enumerate(MOMENTS)]
+    bars = [_row(memory, moment, TOP + ROW * i, scale, language) for i, moment in enumerate(MOMENTS)]
     label = say("by_moment", language)
     return (
         f'<div class="vram-figure"><svg class="vram-chart" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'
-        f"{_axis(span, scale, height, language)}{''.join(rows)}{_limit(card, scale, height, language)}</svg></div>"
+        f"{''.join([_axis(span, scale, height, language), *bars, _limit(card, scale, height, language)])}"
+        "</svg></div>"
     )
 
 
