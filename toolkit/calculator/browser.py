@@ -8,16 +8,13 @@ from typing import Any
 from toolkit.calculator.form import Field
 from toolkit.calculator.session import Session
 from toolkit.calculator.words import WORDS, say
-from toolkit.vram.fit import Fix
 
 SESSION = Session()
-FIXES: list[Fix] = []
 
 
 def state() -> str:
     """All that the page shows, as JSON: words, fields, the result's HTML, fixes, code and the error."""
-    shown = SESSION.view()
-    FIXES[:] = [fix for _, fix in shown.fixes]
+    shown = SESSION.view
     return json.dumps(
         {
             "language": SESSION.language,
@@ -40,13 +37,13 @@ def edit(name: str, value: Any) -> str:
 
 def apply(index: int) -> str:
     """Put the fix that is shown at `index` in force; the new state."""
-    SESSION.plan, SESSION.error = FIXES[index].plan, ""
+    SESSION.show(SESSION.view.fixes[index][1].plan)
     return state()
 
 
 def translate(language: str) -> str:
     """Switch to "pt" or "en"; the new state."""
-    SESSION.language = "en" if language == "en" else "pt"
+    SESSION.translate("en" if language == "en" else "pt")
     return state()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import floor, log10
 
 from toolkit.calculator.words import Language, gib, number, say
 from toolkit.vram.gpus import GPU
@@ -87,7 +88,8 @@ def _whisker(memory: Memory, top: int, scale: float) -> str:
 
 
 def _axis(span: float, scale: float, height: int, language: Language) -> str:
-    step = next(s for n in range(-2, 6) for s in (10**n, 2 * 10**n, 5 * 10**n) if span / GIB / s <= 7)
+    power = 10.0 ** floor(log10(span / GIB / 7))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if span / GIB / step <= 7)
     marks = []
     for i in range(int(span / GIB / step) + 1):
         x = LEFT + i * step * GIB * scale

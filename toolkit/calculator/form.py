@@ -15,6 +15,7 @@ from toolkit.vram.gpus import gpu, gpus
 
 Kind = Literal["select", "integer", "check", "text"]
 UNCHOSEN = "choose"
+LONGEST_CONFIG = 100_000  # characters of a pasted config.json
 
 
 class FormError(ValueError):
@@ -88,7 +89,7 @@ def _with_model(plan: Plan, source: Any) -> Plan:
 
 
 def _other_model(plan: Plan, text: str) -> Plan:
-    text = text.strip()
+    text = text.strip()[:LONGEST_CONFIG]
     if not text.startswith("{"):
         return _with_model(plan, text) if text else plan
     try:

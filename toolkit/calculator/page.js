@@ -104,9 +104,11 @@ function fixButton(fix, index) {
   return button;
 }
 
-async function copy() {
-  await navigator.clipboard.writeText(byId("code").querySelector("pre").textContent);
+// execCommand, because navigator.clipboard is missing where a page is served over plain HTTP.
+function copy() {
   const { words } = JSON.parse(calculator.state());
+  getSelection().selectAllChildren(byId("code").querySelector("pre"));
+  document.execCommand("copy");
   byId("copy").textContent = words.copied;
   setTimeout(() => (byId("copy").textContent = words.copy), 1500);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.calculator.form import FIELDS, Field, edit
-from toolkit.calculator.view import View, view
+from toolkit.calculator.view import view
 from toolkit.calculator.words import WORDS, Language, say
 from toolkit.methods import ALL_LINEAR, LoRA
 from toolkit.models import Architecture
@@ -19,24 +19,31 @@ def first_plan() -> Plan:
 
 
 class Session:
-    """A plan edited field by field; a value that makes no sense leaves it as it was and sets `error`."""
+    """A plan edited field by field, and its `view`; nonsense changes neither, it sets `error`."""
 
     def __init__(self, plan: Plan | None = None, language: Language = "pt") -> None:
         plan = plan or first_plan()
-        self.plan = plan if plan.gpu else plan.change(gpu="T4")
         self.language = language
-        self.error = ""
+        self.show(plan if plan.gpu else plan.change(gpu="T4"))
+
+    def show(self, plan: Plan) -> None:
+        """Put another plan on show, as a fix's button does."""
+        self.view = view(plan, self.language)
+        self.plan, self.error = plan, ""
+
+    def translate(self, language: Language) -> None:
+        """Switch to another language."""
+        self.language = language
+        self.show(self.plan)
 
     def edit(self, name: str, value: Any) -> None:
         """Set a field, or say in `error` why not."""
         try:
-            self.plan, self.error = edit(self.plan, name, value), ""
+            self.show(edit(self.plan, name, value))
         except ValueError as error:
             self.error = str(error)
-
-    def view(self) -> View:
-        """What to show now."""
-        return view(self.plan, self.language)
+        except (TypeError, ArithmeticError, AttributeError) as error:  # from the depths of a pasted config
+            self.error = f"{name} não pode ser calculado com esse valor ({type(error).__name__}); confira-o."
 
     def fields(self) -> list[Field]:
         """The fields that mean something for the plan."""

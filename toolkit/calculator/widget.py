@@ -67,7 +67,7 @@ class Calculator:
             self._redraw(typed=name if self.session.error else "")
 
     def _translate(self, change: dict[str, Any]) -> None:
-        self.session.language = change["new"]
+        self.session.translate(change["new"])
         self._redraw()
 
     @property
@@ -77,7 +77,7 @@ class Calculator:
 
     def apply(self, fix: Fix) -> None:
         """Put a fix's plan in place of the one on show."""
-        self.session.plan, self.session.error = fix.plan, ""
+        self.session.show(fix.plan)
         self._redraw()
 
     def _redraw(self, typed: str = "") -> None:
@@ -87,7 +87,7 @@ class Calculator:
             if field.name != typed:
                 self._fill(field)
         self._changing = False
-        view, language = self.session.view(), self.session.language
+        view, language = self.session.view, self.session.language
         self.advanced.set_title(0, say("advanced", language))
         error = escape(self.session.error)
         self.error.value = (
@@ -106,7 +106,9 @@ class Calculator:
         if not field.shown(plan):
             return
         if field.kind == "select":
-            made.options = [(self.session.label(option), option) for option in field.options(plan)]
+            options = tuple((self.session.label(option), option) for option in field.options(plan))
+            if made.options != options:
+                made.options = options
         made.value = field.read(plan) if field.kind in ("select", "check") else str(field.read(plan))
 
     def _buttons(self, fixes: tuple[tuple[str, Fix], ...]) -> tuple[Any, ...]:

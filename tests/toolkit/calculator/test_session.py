@@ -32,7 +32,7 @@ def test_every_method_on_every_family(name, kind):
     session.edit("method", kind)
     session.edit("model", name)
     assert not session.error and type(session.plan.method).__name__ == kind
-    assert session.view().html
+    assert session.view.html
 
 
 def test_every_model_and_card_can_be_chosen():
@@ -80,7 +80,7 @@ def test_nonsense_is_one_sentence_and_the_plan_stays(name, value):
     before = session.plan
     session.edit(name, value)
     assert session.plan == before and name in session.error and session.error.endswith(".")
-    assert session.view().html  # it keeps running
+    assert session.view.html  # it keeps running
     session.edit(name, "2")
     assert not session.error and session.plan != before
 
@@ -103,6 +103,15 @@ def test_a_pasted_config_and_a_file(tmp_path):
     for text in (json.dumps(config), str(tmp_path), str(tmp_path / "config.json")):
         assert edit(first_plan(), "other_model", text).model.hidden == 2048
     session = Session()
-    for text in ("{", "{}", '{"model_type": "llama"}', '{"model_type": "alien", "hidden_size": 3}'):
+    nested = json.dumps({**config, "text_config": [1]})
+    huge = json.dumps({**config, "vocab_size": 10**400})
+    for text in (
+        nested,
+        huge,
+        "{",
+        "{}",
+        '{"model_type": "llama"}',
+        '{"model_type": "alien", "hidden_size": 3}',
+    ):
         session.edit("other_model", text)
         assert session.error and session.plan == first_plan()

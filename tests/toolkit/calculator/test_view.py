@@ -45,6 +45,12 @@ def test_a_plan_too_large_crosses_the_line():
     assert max(left + width for left, _, width in bars(svg)) > line
 
 
+@pytest.mark.parametrize("batch", [1, 10**3, 10**9, 10**15])
+def test_the_scale_has_a_few_marks_at_any_size(batch):
+    svg = chart(estimate(SMALL.change(batch=batch)), gpu("T4"), "pt")
+    assert 2 <= svg.count('class="grid"') <= 9
+
+
 def test_parts_add_up_to_what_nvidia_smi_shows():
     for plan in (SMALL, LARGE):
         assert sum(parts(estimate(plan)).values()) == estimate(plan).process.value
