@@ -18,15 +18,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import shutil, sys; g = shutil.disk_usage(".").free / 2**30; sys.exit(g < 4 and f"{g:.1f} GiB free here, 4 GiB needed for torch and the rest: free some disk and run make again")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian or Ubuntu, apt install python3-venv, then run make again"; exit 1; }
 	@echo "[1/3] torch ($(TORCH)): first, so that nothing else pulls in another build"
-	@$(BIN)/pip install --progress-bar on -q $(TORCH) || { echo "Could not install $(TORCH): is the package index reachable? Run make again; it goes on where it stopped."; exit 1; }
+	@$(BIN)/pip install $(TORCH) || { echo "Could not install $(TORCH): is the package index reachable? Run make again; it goes on where it stopped."; exit 1; }
 	@echo "[2/3] the toolkit, the grader and the development tools (about 2 minutes)"
-	@$(BIN)/pip install --progress-bar on -q -c constraints.txt -e '.[grader,dev]' || { echo "Could not install the packages: is the package index reachable? Run make again; it goes on where it stopped."; exit 1; }
+	@$(BIN)/pip install -c constraints.txt -e '.[grader,dev]' || { echo "Could not install the packages: is the package index reachable? Run make again; it goes on where it stopped."; exit 1; }
 	@echo "[3/3] the offline base model (93 MB, converted once)"
 	@$(BIN)/python -m toolkit base-model
 	@touch $@
 
 demo: env  ## train LoRA on a real model, then grade a class of twelve
-	@$(BIN)/python -m toolkit demo
+	@$(BIN)/python -m lessons.demo
 	@$(BIN)/python -m autograder demo
 
 test: env check  ## lint, types, generated notebooks, tests
@@ -46,9 +46,6 @@ types: env
 
 lessons: env  ## write the student notebooks from the percent sources
 	@$(BIN)/python -m autograder.publish
-
-page: env  ## build the calculator as a static page in build/page
-	@$(BIN)/python -m toolkit page build/page
 
 lab: env  ## open JupyterLab on the lessons
 	@$(BIN)/jupyter lab lessons
