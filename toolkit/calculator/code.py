@@ -14,12 +14,8 @@ from toolkit.plan import Plan
 def code(plan: Plan) -> str:
     """Python that builds an equal Plan and asks whether it fits; what is a default is not spelled out."""
     kind = type(plan.method).__name__
-    head = [
-        f"from toolkit.methods import {kind}",
-        "from toolkit.models import Architecture",
-        "from toolkit.plan import Plan",
-        *(["from toolkit.vram.fit import fit"] if plan.gpu else []),
-    ]
+    head = [f"from toolkit import {', '.join(sorted(['Architecture', 'Plan', kind]))}"]
+    head += ["from toolkit.vram import fit"] if plan.gpu else []
     arguments = [
         f"model={_model(plan.model)}",
         f"method={_method(plan.method)}",
