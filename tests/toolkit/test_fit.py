@@ -54,9 +54,10 @@ def test_largest_is_the_last_one_that_fits(name, card, batch):
 
 
 def test_largest_rank_is_the_last_one_that_fits():
-    rank = fit(Plan(QWEN_7B, LoRA(targets="all-linear")), "RTX 4090").largest["rank"]
-    assert holds(Plan(QWEN_7B, LoRA(rank=rank, targets="all-linear")), "RTX 4090")
-    assert not holds(Plan(QWEN_7B, LoRA(rank=rank + 1, targets="all-linear")), "RTX 4090")
+    plan = Plan(QWEN_7B, LoRA(targets="all-linear"), checkpointing=True)
+    rank = fit(plan, "RTX 4090").largest["rank"]
+    assert holds(plan.change(method=LoRA(rank=rank, targets="all-linear")), "RTX 4090")
+    assert not holds(plan.change(method=LoRA(rank=rank + 1, targets="all-linear")), "RTX 4090")
 
 
 def test_largest_model_fits_and_every_larger_one_does_not():

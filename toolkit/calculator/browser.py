@@ -48,7 +48,7 @@ def translate(language: str) -> str:
 
 
 def _described(field: Field) -> dict[str, Any]:
-    options = [{"value": option, "label": SESSION.label(option)} for option in field.options(SESSION.plan)]
+    options = [{"value": value, "label": label} for label, value in SESSION.options(field)]
     return {
         "name": field.name,
         "label": say(field.name, SESSION.language),

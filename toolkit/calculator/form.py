@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from toolkit import catalogue
 from toolkit.methods import ALL_LINEAR, IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
-from toolkit.plan import PRESETS, Attention, Dtype, Loss, Optimizer, Plan, Upcast, preset
+from toolkit.plan import PRESETS, Plan, preset
 from toolkit.vram.gpus import gpu, gpus
 
 Kind = Literal["select", "integer", "check", "text"]
@@ -48,18 +48,19 @@ def _integer(name: str, value: Any) -> int:
         raise FormError(f"{name} deve ser um número inteiro; recebi {value!r}.") from None
 
 
-def _of_plan(
-    name: str, kind: Kind, options: Any = None, shown: Callable[[Plan], bool] | None = None
-) -> Field:
-    listed = [str(option) for option in get_args(options)]
+def _of_plan(name: str, shown: Callable[[Plan], bool] = lambda plan: True, advanced: bool = True) -> Field:
+    """The field of Plan called `name`, its kind and options read off its annotation."""
+    hint = get_type_hints(Plan)[name]
+    listed = [str(option) for option in get_args(hint)]
+    kinds: dict[type, Kind] = {bool: "check", int: "integer"}
     return Field(
         name,
-        kind,
+        kinds.get(hint, "select"),
         read=lambda plan: getattr(plan, name),
         write=lambda plan, value: plan.change(**{name: value}),
         options=lambda plan: listed,
-        shown=shown or (lambda plan: True),
-        advanced=name not in ("batch", "seq_len", "checkpointing"),
+        shown=shown,
+        advanced=advanced,
     )
 
 
@@ -179,8 +180,8 @@ FIELDS: tuple[Field, ...] = (
         write=lambda plan, name: plan.change(gpu=gpu(name).name),
         options=lambda plan: list(gpus()),
     ),
-    _of_plan("batch", "integer"),
-    _of_plan("seq_len", "integer"),
+    _of_plan("batch", advanced=False),
+    _of_plan("seq_len", advanced=False),
     _of_method("rank", "integer", (LoRA,)),
     Field(
         "targets",
@@ -192,7 +193,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     _of_method("num_virtual_tokens", "integer", (PrefixTuning, PromptTuning)),
     _of_method("bottleneck", "integer", (Adapter,)),
-    _of_plan("checkpointing", "check"),
+    _of_plan("checkpointing", advanced=False),
     Field(
         "preset",
         "select",
@@ -201,21 +202,21 @@ FIELDS: tuple[Field, ...] = (
         options=lambda plan: [UNCHOSEN, *PRESETS],
         advanced=True,
     ),
-    _of_plan("optimizer", "select", Optimizer),
-    _of_plan("loss", "select", Loss),
-    _of_plan("attention", "select", Attention),
-    _of_plan("accumulation", "integer"),
-    _of_plan("dtype", "select", Dtype),
-    _of_plan("adapter_dtype", "select", Dtype, _has_adapter),
-    _of_plan("compute_dtype", "select", Dtype, _computes),
-    _of_plan("upcast", "select", Upcast, _has_adapter),
+    _of_plan("optimizer"),
+    _of_plan("loss"),
+    _of_plan("attention"),
+    _of_plan("accumulation"),
+    _of_plan("dtype"),
+    _of_plan("adapter_dtype", _has_adapter),
+    _of_plan("compute_dtype", _computes),
+    _of_plan("upcast", _has_adapter),
     _of_method("quant_type", "select", (QLoRA,), ("nf4", "fp4")),
-    _of_plan("autocast", "check"),
+    _of_plan("autocast"),
     _of_method("double_quant", "check", (QLoRA,)),
     _of_method("use_dora", "check", (LoRA,)),
-    _of_plan("set_to_none", "check"),
-    _of_plan("use_cache", "check"),
-    _of_plan("hold_output", "check"),
+    _of_plan("set_to_none"),
+    _of_plan("use_cache"),
+    _of_plan("hold_output"),
     Field(
         "other_model",
         "text",

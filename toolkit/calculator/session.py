@@ -49,6 +49,10 @@ class Session:
         """The fields that mean something for the plan."""
         return [field for field in FIELDS if field.shown(self.plan)]
 
-    def label(self, key: str) -> str:
-        """A field's or an option's text; what has none (a model, a dtype) is its own."""
-        return say(key, self.language) if key in WORDS else key
+    def options(self, field: Field) -> list[tuple[str, str]]:
+        """A select's options as (text, value); one without words of its own (a model, a dtype) is its text."""
+        keys = [(f"{field.name}.{value}", value) for value in field.options(self.plan)]
+        return [
+            (next((say(key, self.language) for key in (long, short) if key in WORDS), short), short)
+            for long, short in keys
+        ]

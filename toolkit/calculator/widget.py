@@ -106,7 +106,7 @@ class Calculator:
         if not field.shown(plan):
             return
         if field.kind == "select":
-            options = tuple((self.session.label(option), option) for option in field.options(plan))
+            options = tuple(self.session.options(field))
             if made.options != options:
                 made.options = options
         made.value = field.read(plan) if field.kind in ("select", "check") else str(field.read(plan))

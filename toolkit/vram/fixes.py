@@ -37,6 +37,11 @@ def _switch(field: str, frm: tuple[Any, ...], to: Any) -> Callable[[Plan, GPU], 
     return lambda plan, card: plan.change(**{field: to}) if getattr(plan, field) in frm else None
 
 
+def _default(field: str) -> Callable[[Plan, GPU], Plan | None]:
+    to = Plan.__dataclass_fields__[field].default
+    return lambda plan, card: plan.change(**{field: to}) if getattr(plan, field) != to else None
+
+
 def _checkpoint(plan: Plan, card: GPU) -> Plan | None:
     changed = plan.change(checkpointing=True, use_cache=False)
     return changed if changed.checkpoints_memory and not plan.checkpointing else None
@@ -80,11 +85,9 @@ def _qlora(plan: Plan, card: GPU) -> Plan | None:
 ADAMW = ("adamw", "adamw_fused", "adamw_loop", "paged_adamw_32bit")
 
 CHANGES: tuple[Change, ...] = (
-    Change(1, "desligar o cache de atenção", "turn the KV cache off", _switch("use_cache", (True,), False)),
-    Change(
-        1, "não guardar a saída do modelo", "do not keep the output", _switch("hold_output", (True,), False)
-    ),
-    Change(1, "zerar gradientes com None", "zero gradients to None", _switch("set_to_none", (False,), True)),
+    Change(1, "desligar o cache de atenção", "turn the KV cache off", _default("use_cache")),
+    Change(1, "não guardar a saída do modelo", "do not keep the output", _default("hold_output")),
+    Change(1, "zerar gradientes com None", "zero gradients to None", _default("set_to_none")),
     Change(1, "atenção sdpa", "sdpa attention", _switch("attention", ("eager",), "sdpa")),
     Change(1, "AdamW fundido", "fused AdamW", _switch("optimizer", ("adamw",), "adamw_fused")),
     Change(2, "perda em blocos", "chunked loss", _switch("loss", ("fp32", "no_upcast"), "chunked")),
