@@ -36,7 +36,8 @@ CourseFolder = Annotated[Path, typer.Argument(help="The course's folder.")]
 def init(course: CourseFolder) -> None:
     """Make an nbgrader course of the lessons here, or bring it up to date with them."""
     names = publish.course_facts(Path())["lessons"]
-    made = Course.init(course, {name: publish.source_notebook(name, Path()) for name in names})
+    sources = {name: publish.source_notebook(name, Path()) for name in names}
+    made = Course.init(course, sources, Path("lessons/dados"))
     console.print(f"{made.root} teaches {', '.join(made.lessons())}; student versions lie under release/.")
 
 

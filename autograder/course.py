@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from autograder.reports import export, feedback
 from autograder.reports.outputs import PlainOutputs
 
 CONFIG_FILE = "nbgrader_config.py"
+# What makes and measures the data; the notebooks read the rest.
+NOT_DATA = shutil.ignore_patterns("*.py", "*.toml", "*.md", "esqueletos", "__pycache__")
 CONFIG = '''"""nbgrader's configuration of this course; its own commands run here read it too."""
 
 from pathlib import Path
@@ -74,8 +77,11 @@ class Course:
         return cls(root.resolve())
 
     @classmethod
-    def init(cls, root: Path, sources: Mapping[str, NotebookNode]) -> "Course":
-        """Make a course, or bring an existing one up to date, from each lesson's source notebook."""
+    def init(cls, root: Path, sources: Mapping[str, NotebookNode], data: Path | None = None) -> "Course":
+        """Make a course, or bring an existing one up to date, from each lesson's source notebook.
+
+        nbgrader sets what lies beside a source notebook, here the lessons' `data`, beside every submission.
+        """
         root.mkdir(parents=True, exist_ok=True)
         if not (root / CONFIG_FILE).exists():
             (root / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
@@ -83,7 +89,10 @@ class Course:
         # For a new gradebook nbgrader runs `alembic`, which lies beside this Python, perhaps not on the PATH.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         for lesson, notebook in sources.items():
-            write_notebook(course.notebook("source", lesson), notebook)
+            source = course.notebook("source", lesson)
+            write_notebook(source, notebook)
+            if data:
+                shutil.copytree(data, source.parent / data.name, dirs_exist_ok=True, ignore=NOT_DATA)
             course._release(lesson)
         return course
 

@@ -18,7 +18,7 @@ def execute(notebook, folder, monkeypatch, reduced=True):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if reduced:
-        monkeypatch.setenv("AULA_REDUZIDA", "1")
+        monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     return NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
 
 
