@@ -218,7 +218,7 @@ samples = {
     "depois da SiLU": nn.functional.silu(gaussian(100_000, std=2.0)),
     "depois da ReLU": gaussian(100_000, std=2.0).relu(),
 }
-with needs_exercise(1), needs_exercise(2):
+with needs_exercise(1, 2):
     print(f"{'4 bits':<16} {'absmax':>9} {'ponto zero':>11} {'razão':>6}")
     for label, values in samples.items():
         q, scale = absmax_quantize(values, 4)
@@ -481,7 +481,7 @@ def draw_codebooks(books, block=64):
     plt.show()
 
 
-with needs_exercise(3), needs_exercise(4):
+with needs_exercise(3, 4):
     draw_codebooks({"int4 (uniforme)": int4, "FP4 (ponto flutuante)": fp4, "NF4 (quantis)": normal_codes()})
 
 # %% [markdown]
@@ -553,7 +553,7 @@ assert torch.allclose(back, bnb.dequantize_4bit(theirs, state), atol=1e-6), (
 # %%
 w = gaussian(1024, 1024)
 theirs, state = bnb.quantize_4bit(w, quant_type="nf4", blocksize=64)
-with needs_exercise(3), needs_exercise(4), needs_exercise(5):
+with needs_exercise(3, 4, 5):
     indices, absmax = quantize(w, normal_codes(), 64)
     mine = pack(indices)
     print(f"bytes: {mine.numel():,d} seus, {theirs.numel():,d} da bitsandbytes")
@@ -714,7 +714,7 @@ def library(w, options):
 
 w = gaussian(1024, 1024)
 scores = {}
-with needs_exercise(3), needs_exercise(4), needs_exercise(6):
+with needs_exercise(3, 4, 6):
     print(f"{'método':<24} {'bits/peso':>9} {'erro (seu)':>11} {'bitsandbytes':>13}")
     for label, (method, options, bits) in METHODS.items():
         scores[label] = rmse(method(w), w)
@@ -738,7 +738,7 @@ base = base_model("tiny" if reduced else "")
 model = base.load()
 print(f"{base.name}: {base.reason}")
 
-clauses = read_examples(DADOS / "clausulas" / "test.jsonl", "texto", "tipo", "{}")[: 3 if reduced else 24]
+clauses = read_examples(DADOS / "clausulas" / "test.jsonl", "texto", "tipo")[: 3 if reduced else 24]
 texts = [base.tokenizer(clause.prompt, return_tensors="pt").input_ids.to(model.device) for clause in clauses]
 linears = {
     name: module
@@ -768,7 +768,7 @@ print(f"valores distintos em 32 pesos seguidos: no máximo {distinct}")
 
 # %%
 real = {}
-with needs_exercise(3), needs_exercise(4), needs_exercise(6):
+with needs_exercise(3, 4, 6):
     print(f"{'método':<24} {'erro do peso':>13} {'erro da saída':>14}   (em % do desvio)")
     for label, (method, _, _) in METHODS.items():
         approximate = method(weight)
@@ -816,7 +816,7 @@ originals = {name: module.weight.detach().clone() for name, module in linears.it
 start = token_losses()
 print(f"{'modelo':<24} {'perda':>7}   aumento (erro-padrão, em {len(start)} tokens)")
 print(f"{'sem quantizar':<24} {float(start.mean()):7.3f}")
-with needs_exercise(3), needs_exercise(4), needs_exercise(6):
+with needs_exercise(3, 4, 6):
     for label, (method, _, _) in METHODS.items():
         for name, module in linears.items():
             module.weight.data.copy_(method(originals[name].float().cpu()))
