@@ -738,7 +738,7 @@ base = base_model("tiny" if reduced else "")
 model = base.load()
 print(f"{base.name}: {base.reason}")
 
-clauses = read_examples(DADOS / "clausulas" / "test.jsonl", "texto", "tipo")[: 3 if reduced else 24]
+clauses = read_examples(DADOS / "clausulas" / "test.jsonl", "texto", "tipo")[: 3 if reduced else 16]
 texts = [base.tokenizer(clause.prompt, return_tensors="pt").input_ids.to(model.device) for clause in clauses]
 linears = {
     name: module
@@ -827,7 +827,7 @@ for name, module in linears.items():
     module.weight.data.copy_(originals[name])
 
 # %% [markdown]
-# **Leitura do resultado.** Com uma escala por tensor, o modelo desaprende a língua: a perda passa de $\ln(\text{vocabulário})$, o palpite ao acaso. Com blocos ele sobrevive, e a ordem é outra vez NF4, int4, FP4; a quantização dupla não muda quase nada. Olhe sempre o erro-padrão antes de comparar: diferenças do tamanho dele são ruído (com uma cláusula só, a ordem sai trocada com facilidade). Modelos pequenos, como este, sofrem mais com 4 bits que os grandes. O que sobra de perda é o que o LoRA por cima tem chance de compensar, na aula 06. Se o NF4 aumenta a perda em mais de 1, há um erro de volta: confira `dequantize` com blocos incompletos.
+# **Leitura do resultado.** Com uma escala por tensor, o modelo desaprende a língua: a perda passa de $\ln(\text{vocabulário})$, o palpite ao acaso. Com blocos ele sobrevive, e a ordem é outra vez NF4, int4, FP4; a quantização dupla não muda quase nada. Olhe sempre o erro-padrão antes de comparar: diferenças do tamanho dele são ruído (com uma cláusula só, a ordem sai trocada com facilidade). Modelos pequenos, como este, costumam sofrer mais com 4 bits que os grandes. O que sobra de perda é o que o LoRA por cima tem chance de compensar, na aula 06. Se o NF4 aumenta a perda em mais de 1, há um erro de volta: confira `dequantize` com blocos incompletos.
 
 # %% [markdown]
 # ## 9. Quando o NF4 quase não ajuda

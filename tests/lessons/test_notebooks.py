@@ -52,12 +52,25 @@ def test_notebook_as_handed_out_says_what_is_not_done(lesson, tmp_path, monkeypa
     assert all("Faça primeiro" in printed(cell) for cell in waiting)
 
 
+def printed_at_full_size(lesson, folder, monkeypatch):
+    notebook = execute(source_notebook(lesson, ROOT), folder, monkeypatch, reduced=False)
+    return "".join(printed(c) for c in notebook.cells if c.cell_type == "code")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_at_full_size_the_real_model_learns(lesson, tmp_path, monkeypatch):
-    notebook = execute(source_notebook(lesson, ROOT), tmp_path, monkeypatch, reduced=False)
-    text = "".join(printed(c) for c in notebook.cells if c.cell_type == "code")
+def test_at_full_size_the_real_model_learns(tmp_path, monkeypatch):
+    text = printed_at_full_size("03_lora", tmp_path, monkeypatch)
     before, after = (float(value) for value in re.findall(r"perda na validação, passo +\d+: ([\d.]+)", text))
     assert after < before / 2
     assert float(re.search(r"\(([\d.]+)%\)", text).group(1)) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_at_full_size_nf4_costs_the_real_model_least(tmp_path, monkeypatch):
+    text = printed_at_full_size("05_quantizacao", tmp_path, monkeypatch)
+    rises = re.findall(r"^(\w+),.*\+([\d.]+) \(±", text, re.MULTILINE)
+    assert [name for name, _ in rises] == ["int4", "FP4", "int4", "NF4"]
+    assert [float(rise) for _, rise in rises] == sorted((float(rise) for _, rise in rises), reverse=True)
+    assert re.search(r"^Tucano-160m .* 2\.07$", text, re.MULTILINE)
