@@ -50,7 +50,7 @@ class Session:
         return [field for field in FIELDS if field.shown(self.plan)]
 
     def options(self, field: Field) -> list[tuple[str, str]]:
-        """A select's options as (text, value); one without words of its own (a model, a dtype) is its text."""
+        """A select's options as (text, value); without words of its own (a model), the value is the text."""
         keys = [(f"{field.name}.{value}", value) for value in field.options(self.plan)]
         return [
             (next((say(key, self.language) for key in (long, short) if key in WORDS), short), short)

@@ -95,13 +95,15 @@ def _full_65b() -> Claim:
 def _qlora_on_48(text: str, model: str) -> Claim:
     plan = _plan(model, QLoRA(64, targets=ALL))
     result, longest = fit(plan, "RTX A6000"), fit(plan.change(seq_len=2048), "RTX A6000")
+    sure = result.largest["seq_len"]
+    limit = f"cabe com certeza até {_number(sure)} tokens" if sure else "fica no limite"
     return Claim(
         text,
         f"{_number(result.memory.process.value / GB, 1)} GB com 512 tokens, "
         f"{_number(longest.memory.process.value / GB, 1)} GB com 2.048",
         "posto 64 em todos os lineares, lote 1, recomputação de ativações e otimizador paginado; "
-        f"cabe até {_number(result.largest['seq_len'])} tokens numa RTX A6000",
-        _judge(result.verdict == "fits", longest.verdict == "fits"),
+        f"{limit} numa RTX A6000",
+        _judge(result.verdict != "exceeds", longest.verdict == "fits"),
     )
 
 
