@@ -1,4 +1,4 @@
-"""A run's report: its figures against the files on disk and the tensors in memory, and its way through JSON."""
+"""A run's report: its figures against files on disk and tensors in memory, and its way through JSON."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_table_and_picture_show_each_run(tiny, run):
     for part in ("LoRA", "completo", "3.584", "90.624", "100.000", f"{run.losses[-1]:.3f}"):
         assert part in printed.getvalue()
     (axes,) = plot_loss({"LoRA": run, "completo": full}).axes
-    assert [list(line.get_ydata()) for line in axes.lines][0] == list(run.losses)
+    assert list(axes.lines[0].get_ydata()) == list(run.losses)
     assert axes.get_xlabel() == "passos do otimizador"
 
 

@@ -131,20 +131,27 @@ def test_optimizers_of_a_plan(tiny, optimizer):
     assert run.validation[-1][1] < run.validation[0][1]
 
 
+STEPS = 40
 KILLED = """
 import sys
-from tests.toolkit.test_training import DATA, plan
+from tests.toolkit.test_training import DATA, STEPS, plan
 from toolkit.base_model import base_model
 from toolkit.methods import LoRA
 from toolkit.training import train
 tiny = base_model("tiny")
-train(plan(tiny, LoRA(rank=4, dropout=0.1)), DATA, tiny, steps=20, learning_rate=1e-2,
+train(plan(tiny, LoRA(rank=4, dropout=0.1)), DATA, tiny, steps=STEPS, learning_rate=1e-2,
       checkpoint_dir=sys.argv[1], checkpoint_every=1, validation=DATA[:2], validate_every=5)
 """
 
 
+def done(folder):
+    """Steps in the newest checkpoint."""
+    newest = checkpoint.latest(folder)
+    return int(newest.name.removeprefix("step-")) if newest else 0
+
+
 def start(tiny, folder):
-    """The same training in another process; back when it has written a few checkpoints."""
+    """The same training in another process; when it has written a few checkpoints."""
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder)],
         env={**os.environ, "TOOLKIT_CACHE": str(tiny.folder.parent)},
@@ -152,9 +159,7 @@ def start(tiny, folder):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    while process.poll() is None and not (
-        folder.is_dir() and str(checkpoint.latest(folder)) > "step-00000002"
-    ):
+    while process.poll() is None and done(folder) < 3:
         time.sleep(0.01)
     return process
 
@@ -162,13 +167,12 @@ def start(tiny, folder):
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_ends_as_if_it_had_not_been(tiny, tmp_path, killer):
     """Bit for bit: losses, weights, validation, with dropout, an accumulating optimizer and three epochs."""
-    settings = {"steps": 20, "learning_rate": 1e-2, "validation": DATA[:2], "validate_every": 5}
+    settings = {"steps": STEPS, "learning_rate": 1e-2, "validation": DATA[:2], "validate_every": 5}
     dropping = plan(tiny, LoRA(rank=4, dropout=0.1))
     process = start(tiny, tmp_path / "run")
     process.send_signal(killer)
     printed = process.communicate()[0]
-    done = int(checkpoint.latest(tmp_path / "run").name.removeprefix("step-"))
-    assert 1 <= done < 20, printed
+    assert 3 <= done(tmp_path / "run") < STEPS, printed
     assert ("Retome com resume=True" in printed) == (killer == signal.SIGINT)
     resumed = train(dropping, DATA, tiny, checkpoint_dir=tmp_path / "run", resume=True, **settings)
     whole = train(dropping, DATA, tiny, **settings)
@@ -176,7 +180,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tiny, tmp_path, killer):
     assert resumed.tokens == whole.tokens
     at = dict(whole.validation)
     assert all(at[step] == loss for step, loss in resumed.validation if step in at)
-    assert [path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."] == ["step-00000020"]
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."] == [
+        f"step-{STEPS:08d}"
+    ]
 
 
 def checkpointed(tiny, folder, **changes):
