@@ -13,11 +13,11 @@ STEPS = 40
 def main() -> None:
     """Train for a minute or two on two cores and print what came of it."""
     console = Console(highlight=False)
-    instruction = (CLAUSES / "instrucao.txt").read_text(encoding="utf-8").strip().replace("{texto}", "{}")
+    instruction = (CLAUSES / "instrucao.txt").read_text(encoding="utf-8").strip()
     train_set, held_out = (
         read_examples(CLAUSES / f"{split}.jsonl", "texto", "tipo", instruction) for split in ("train", "test")
     )
-    print(environment_card())
+    environment_card()
     base = base_model("SmolLM2-135M-Instruct")
     plan = base.plan(LoRA(rank=8, alpha=16), batch=4, seq_len=256)
 

@@ -21,7 +21,7 @@ SMOLLM2_SHA256 = "08587497151051bb64ba4ae8288856623bb8c6cd5dc22bb3bda06ebda07a1b
 DISK = 600 * 2**20  # bytes: the wheel, the GGUF file and the result at the same time
 
 
-class PreparationError(RuntimeError):
+class PreparationError(ValueError):
     """The embedded model could not be prepared; one sentence says why and what to do."""
 
 

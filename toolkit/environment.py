@@ -107,14 +107,13 @@ def mend_torchao() -> str:
     return ""
 
 
-def environment_card() -> Environment:
-    """Mend what has to be mended, print the machine as a card in Portuguese, and return it."""
+def environment_card() -> None:
+    """Mend what has to be mended, and print the machine as a card in Portuguese (`environment` gives it)."""
     from rich import print as rich_print
     from rich.panel import Panel
 
-    found = environment()
-    rich_print(Panel("\n".join(card_lines(found, mend_torchao())), title="Seu ambiente", expand=False))
-    return found
+    lines = card_lines(environment(), mend_torchao())
+    rich_print(Panel("\n".join(lines), title="Seu ambiente", expand=False))
 
 
 def card_lines(found: Environment, mended: str = "") -> list[str]:

@@ -97,7 +97,7 @@ class PromptTuning:
 
 @dataclass(frozen=True)
 class IA3:
-    """Trained element-wise scales (Liu et al., 2022): of the input for `feedforward`, of the output for the rest."""
+    """Trained element-wise scales (Liu et al., 2022): of `feedforward`'s inputs, of the others' outputs."""
 
     targets: tuple[str, ...] = ("k_proj", "v_proj", "down_proj")
     feedforward: tuple[str, ...] = ("down_proj",)
@@ -105,7 +105,9 @@ class IA3:
     def __post_init__(self) -> None:
         _check_targets(self.targets)
         if not set(self.feedforward) <= set(self.targets):
-            raise MethodError(f"feedforward deve ser parte de targets {self.targets}; recebi {self.feedforward}.")
+            raise MethodError(
+                f"feedforward deve ser parte de targets {self.targets}; recebi {self.feedforward}."
+            )
 
 
 @dataclass(frozen=True)
