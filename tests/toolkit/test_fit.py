@@ -90,6 +90,25 @@ def test_changes_are_combined_where_one_alone_is_not_enough():
     assert all(fix.verdict != "fits" for fix in singles if set(fix.changes) <= set(best.changes))
 
 
+@pytest.mark.parametrize("card", ["T4", "RTX 3060 12 GB", "RTX 4090"])
+@pytest.mark.parametrize("method", [Full(), LoRA(targets="all-linear"), QLoRA(targets="all-linear")])
+@pytest.mark.parametrize("name", ["Qwen2.5-1.5B", "Qwen2.5-7B", "gemma-2-9b"])
+def test_no_change_in_a_mix_is_idle(name, method, card):
+    plan = Plan(Architecture.from_config(name), method, batch=8, seq_len=1024, attention="eager")
+    for fix in fit(plan, card).fixes:
+        if fix.verdict == "fits" and len(fix.changes) == 2:
+            for change in fix.changes:
+                alone = change.apply(plan, gpu(card))
+                assert alone is None or not holds(alone, card)
+
+
+def test_where_three_changes_are_too_few_as_many_are_offered_as_it_takes():
+    plan = Plan(Architecture.from_config("Qwen2.5-32B"), Full(), batch=8, seq_len=2048, attention="eager")
+    best = fit(plan, "RTX 4090").fixes[0]
+    assert best.verdict == "fits" and holds(best.plan, "RTX 4090")
+    assert len(best.changes) > 3
+
+
 def test_a_smaller_batch_keeps_the_sequences_of_a_step():
     plan = Plan(QWEN_7B, LoRA(), batch=6, seq_len=2048)
     changed = [fix.plan for fix in fit(plan, "RTX 4090").fixes if "acumulação" in fix.label()]

@@ -147,11 +147,14 @@ def _fixes(plan: Plan, card: GPU, memory: Memory) -> tuple[Fix, ...]:
     enough += _mixes([fix.changes[0] for fix in rest], plan, card, memory)
     enough.sort(key=lambda fix: (fix.cost, -fix.saves))
     rest.sort(key=lambda fix: -fix.saves)
-    return (*enough, *rest)
+    return (*enough, *(fix for fix in rest if fix.saves >= LEAST_SAVED))
 
 
 def _mixes(changes: list[Change], plan: Plan, card: GPU, memory: Memory) -> list[Fix]:
     """The cheapest sets of changes that make the plan fit though none of their parts does."""
+    everything = _fix(tuple(changes), plan, card, memory)
+    if everything is None or everything.verdict != "fits":
+        return []
     mixes = [mix for size in range(2, MOST_CHANGES + 1) for mix in combinations(changes, size)]
     found: list[Fix] = []
     for mix in sorted(mixes, key=lambda mix: sum(change.cost for change in mix)):
@@ -162,19 +165,28 @@ def _mixes(changes: list[Change], plan: Plan, card: GPU, memory: Memory) -> list
             found.append(fix)
         if len(found) == MIXES:
             break
-    return found
+    return found or [_pruned(everything, plan, card, memory)]
+
+
+def _pruned(fix: Fix, plan: Plan, card: GPU, memory: Memory) -> Fix:
+    """The same without the changes that it does not need, the dearest left out first."""
+    for change in sorted(fix.changes, key=lambda change: -change.cost):
+        less = _fix(tuple(kept for kept in fix.changes if kept is not change), plan, card, memory)
+        fix = less if less and less.verdict == "fits" else fix
+    return fix
 
 
 def _fix(changes: tuple[Change, ...], plan: Plan, card: GPU, memory: Memory) -> Fix | None:
-    changed = plan
+    """The changes one after the other, those left out that mean nothing by then; None if all do."""
+    changed, made = plan, []
     for change in changes:
         step = _applied(change, changed, card)
-        if step is None:
-            return None
-        changed = step
+        if step is not None:
+            changed = step
+            made.append(change)
     after = estimate(changed)
     saves = memory.process.value - after.process.value
-    return Fix(changes, changed, saves, card.verdict(after.process)) if saves >= LEAST_SAVED else None
+    return Fix(tuple(made), changed, saves, card.verdict(after.process)) if made else None
 
 
 def _applied(change: Change, plan: Plan, card: GPU) -> Plan | None:

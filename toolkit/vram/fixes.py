@@ -102,7 +102,7 @@ CHANGES: tuple[Change, ...] = (
         4, "AdamW de 8 bits paginado", "paged 8-bit AdamW", _switch("optimizer", ADAMW, "paged_adamw_8bit")
     ),
     Change(4, "pesos em {plan.dtype}", "weights in {plan.dtype}", _half_weights),
-    Change(5, "LoRA", "LoRA", _lora),
     Change(5, "QLoRA", "QLoRA", _qlora),
+    Change(5, "LoRA", "LoRA", _lora),
     Change(6, "sequências de {plan.seq_len} tokens", "sequences of {plan.seq_len} tokens", _shorter),
 )
