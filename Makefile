@@ -8,6 +8,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help env demo test test-slow test-colab check lint types lessons lab page bench clean
 
+COLAB := .venv-colab
+
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort
 
@@ -35,6 +37,12 @@ test: env check  ## lint, types, generated notebooks, tests
 test-slow: env  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
+test-colab:  ## the toolkit's tests under the versions that Colab ships, in an environment of their own
+	@test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
+	@$(COLAB)/bin/pip install $(TORCH)
+	@$(COLAB)/bin/pip install -c constraints-colab.txt -e . torchao hypothesis pytest pytest-timeout playwright
+	@$(COLAB)/bin/python -m pytest tests/toolkit
+
 check: env lint types  ## what fails before any test runs
 	@$(BIN)/python -m autograder.publish --check
 
@@ -50,5 +58,11 @@ lessons: env  ## write the student notebooks from the percent sources
 lab: env  ## open JupyterLab on the lessons
 	@$(BIN)/jupyter lab lessons
 
+page: env  ## build the calculator as a web page under build/page
+	@$(BIN)/python -m toolkit page build/page
+
+bench: env  ## accuracy and speed against named peers; each prints a table
+	@for file in benchmarks/*_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
 clean:  ## remove what the targets made, the environment too
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(COLAB) build dist demo .pytest_cache .mypy_cache .ruff_cache
