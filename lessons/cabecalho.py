@@ -21,7 +21,7 @@ if "google.colab" in sys.modules and not Path("aula-peft").exists():
 
 from toolkit import environment_card
 
-environment_card()
+machine = environment_card()
 
 # Os dados das aulas: no Colab, na cópia do repositório; em casa, na pasta ao lado da do caderno.
 DADOS = next(

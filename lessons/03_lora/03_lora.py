@@ -830,13 +830,11 @@ from toolkit import LoRA, answer, save, train
 
 samples = test_data[:3]
 for sample in samples:
-    print(sample.prompt.split("\n")[0][:150] + "...")
-    print(
-        f"   esperado: {sample.answer}   modelo base: {answer(base.model, base.tokenizer, sample.prompt, 12)!r}\n"
-    )
+    text = answer(base.model, base.tokenizer, sample.prompt, max_new_tokens=12)
+    print(f"{sample.prompt[:150]}...\n   esperado: {sample.answer}   modelo base: {text!r}\n")
 
 # %% [markdown]
-# O treino abaixo mostra a perda a cada passo e guarda um checkpoint de tempos em tempos: se for interrompido, rode a célula de novo e ele continua de onde parou. Na CPU são alguns minutos.
+# O treino abaixo mostra a perda a cada passo e guarda um checkpoint de tempos em tempos: se for interrompido, rode a célula de novo e ele continua de onde parou. (Para tentar outro posto ou outra taxa, mude também a pasta de `checkpoint_dir`.) Na CPU são alguns minutos.
 
 # %%
 plan = base.plan(LoRA(rank=8, alpha=16, targets=("q_proj", "v_proj")), batch=4, seq_len=1024)
@@ -844,9 +842,10 @@ run = train(
     plan,
     train_data,
     base,
-    steps=2 if reduced else 60,
+    steps=2 if reduced else 60 if machine.profile == "cpu" else 200,
     learning_rate=1e-3,
-    validation=validation_data[: 2 if reduced else 24],
+    validation=validation_data[: 2 if reduced else 12],
+    validate_every=20,
     checkpoint_dir="runs/03_lora",
     checkpoint_every=20,
     resume=True,
@@ -868,16 +867,16 @@ plot_loss({"LoRA, posto 8": run})
 
 # %%
 for sample in samples:
-    print(f"esperado: {sample.answer:<24} com LoRA: {answer(run.model, base.tokenizer, sample.prompt, 12)!r}")
+    text = answer(run.model, base.tokenizer, sample.prompt, max_new_tokens=12)
+    print(f"esperado: {sample.answer:<24} com LoRA: {text!r}")
 
 adapter_size = save(run.model, "runs/adaptador_clausulas")
 base_size = sum(path.stat().st_size for path in base.folder.glob("*.safetensors"))
-print(
-    f"\nadaptador em disco: {adapter_size / 2**20:.2f} MiB   modelo base: {base_size / 2**20:.0f} MiB   razão: 1 para {base_size / adapter_size:.0f}"
-)
+print(f"\nadaptador em disco: {adapter_size / 2**20:.2f} MiB   modelo base: {base_size / 2**20:.0f} MiB")
+print(f"o modelo base é {base_size / adapter_size:.0f} vezes maior")
 
 # %% [markdown]
-# **Leitura do resultado.** Antes, o modelo conversava sobre a cláusula; agora responde com um dos doze tipos, e só com ele. Responder no formato não é o mesmo que acertar: com tão poucos passos ele ainda erra, e três exemplos não são uma avaliação. O arquivo que guarda essa mudança tem cerca de um centésimo do tamanho do modelo base; doze clientes seriam doze arquivos assim, e uma base só.
+# **Leitura do resultado.** Antes, o modelo repetia o enunciado ou divagava; agora responde com o nome de um tipo, ou um pedaço dele, e para. Responder no formato não é o mesmo que acertar: com tão poucos passos ele ainda erra, e três exemplos não são uma avaliação. O arquivo que guarda essa mudança tem cerca de um centésimo do tamanho do modelo base; doze clientes seriam doze arquivos assim, e uma base só.
 #
 # Para fechar, o **seu** LoRA recebe o adaptador que a `peft` acabou de treinar. Se os exercícios 4 e 6 estão certos, as respostas são as mesmas.
 
@@ -889,9 +888,10 @@ with needs_exercise(4, 6):
     inject(mine, ["q_proj", "v_proj"], rank=8, alpha=16)
     load_peft_adapter(mine, {name: tensor.cpu() for name, tensor in adapter_weights(run.model).items()})
     for sample in samples:
-        print(
-            f"peft: {answer(run.model, base.tokenizer, sample.prompt, 12)!r:<28} você: {answer(mine, base.tokenizer, sample.prompt, 12)!r}"
+        theirs, yours = (
+            answer(m, base.tokenizer, sample.prompt, max_new_tokens=12) for m in (run.model, mine)
         )
+        print(f"peft: {theirs!r:<28} você: {yours!r}")
 
 # %% [markdown]
 # ## 10. Pergunta aberta
