@@ -21,10 +21,11 @@ from autograder import Refusal, publish
 from autograder.course import Course
 from autograder.intake.layout import take_in
 from autograder.intake.roster import read_roster
+from autograder.records import is_current
 from autograder.reports.export import SafeCsv
 from autograder.reports.summary import class_table
 from autograder.sample_class import write_sample_class
-from autograder.schedule import grade_all
+from autograder.schedule import grade_all, open_client
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False)
@@ -45,35 +46,48 @@ def init(course: CourseFolder) -> None:
 def grade(
     course: CourseFolder,
     lesson: Annotated[str, typer.Option(help="The lesson's name, such as 03_lora.")],
-    submissions: Annotated[
-        Path, typer.Option(help="Folder or zip of the notebooks as they were downloaded.")
-    ],
+    submissions: Annotated[Path, typer.Option(help="Folder or zip of the notebooks as downloaded.")],
     roster: Annotated[Path, typer.Option(help="CSV of the class: id, first_name, last_name, email.")],
-    pattern: Annotated[
-        str, typer.Option(help="Regular expression with a group 'student': where in a path the id stands.")
-    ] = "",
-    workers: Annotated[int, typer.Option(min=1, help="Submissions graded at the same time.")] = os.cpu_count()
-    or 1,
+    pattern: Annotated[str, typer.Option(help="Regular expression: its group 'student' is the id.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Submissions graded at a time.")] = os.cpu_count() or 1,
+    scheduler: Annotated[str, typer.Option(help="A dask scheduler (tcp://...) to use instead.")] = "",
+    again: Annotated[bool, typer.Option(help="Grade unchanged submissions too.")] = False,
 ) -> None:
-    """Grade a class: who got what, a feedback page a student, and the grades as a CSV."""
+    """Grade a class: who got what, a feedback page a student, and the grades as a CSV.
+
+    Every result is saved as it comes: after a Ctrl-C the same command goes on where it stopped.
+    """
     here = Course.open(course)
     here.check_lesson(lesson)
     students = read_roster(roster)
     here.enrol(students)
     intake = take_in(here, lesson, submissions, students, _compiled(pattern))
     problems = {student.id: reason for student, reason in intake.refused.items()}
-    with _progress() as progress:
-        bar = progress.add_task(f"grading {lesson}", total=len(intake.taken))
-        for graded in grade_all(here, lesson, [student.id for student in intake.taken], workers):
-            if graded.failure:
-                problems[graded.student] = graded.failure
-            progress.advance(bar)
+    taken = [student.id for student in intake.taken]
+    due = [student for student in taken if again or not is_current(here, lesson, student)]
+    problems |= _grade(here, lesson, due, workers, scheduler)
     console.print(class_table(here, lesson, students, problems))
+    if len(due) < len(taken):
+        console.print(f"{len(taken) - len(due)} unchanged since they were graded; --again grades them anew.")
     for stray in intake.strays:
         console.print(f"Not graded: {stray}", markup=False)
     _export(here, lesson)
     if problems or intake.strays:
         raise typer.Exit(1)
+
+
+def _grade(course: Course, lesson: str, due: list[str], workers: int, scheduler: str) -> dict[str, str]:
+    """Grade with a progress bar; give the reasons of those that failed."""
+    if not due:
+        return {}
+    with open_client(workers, scheduler) as client, _progress() as progress:
+        bar = progress.add_task(f"grading {lesson}", total=len(due))
+        results = progress.track(grade_all(course, lesson, due, client), task_id=bar)
+        try:
+            return {graded.student: graded.failure for graded in results if graded.failure}
+        except KeyboardInterrupt:
+            console.print("Stopped; what was graded is saved. The same command goes on from here.")
+            raise typer.Exit(130) from None
 
 
 def _compiled(pattern: str) -> re.Pattern[str] | None:

@@ -37,8 +37,9 @@ class Graded:
 def write_skeleton(course: Course, path: Path) -> None:
     """A gradebook that knows the lessons but no student, for scratch courses to start from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    skeleton = create_engine(f"sqlite:///{path}")
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    skeleton = create_engine(f"sqlite:///{part}")
     Base.metadata.create_all(skeleton)
     with course.gradebook() as gradebook, skeleton.begin() as connection:
         for table in Base.metadata.sorted_tables:
@@ -46,12 +47,13 @@ def write_skeleton(course: Course, path: Path) -> None:
             if table.name not in STUDENT_TABLES and rows:
                 connection.execute(insert(table), rows)
     skeleton.dispose()
+    part.replace(path)
 
 
 def grade(root: Path, lesson: str, student: str, skeleton: Path) -> Graded:
     """Grade one submission; never raises for what a submission does.
 
-    Runs in a process of its own per call or one after the other: nbgrader changes the working directory.
+    One at a time in a process: nbgrader changes the working directory.
     """
     with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as scratch:
         return _grade_in(Path(scratch), Course(root), lesson, student, skeleton)

@@ -77,6 +77,8 @@ def rebuild(graded: NotebookNode, released: NotebookNode, submitted: NotebookNod
     if reading.notes:
         cells.insert(0, _note(reading))
     rebuilt: NotebookNode = nbformat.from_dict({**graded, "cells": cells})
+    if reading.notes:
+        rebuilt.metadata["autograder"] = {"mended": reading.notes}
     return rebuilt
 
 

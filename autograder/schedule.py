@@ -1,28 +1,98 @@
-"""Which process grades what; one writer puts the results into the gradebook as they come."""
+"""Which process grades what: dask workers grade, one writer saves the results as they come."""
 
-import multiprocessing
+import logging
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import dask
+from distributed import Client, KilledWorker, LocalCluster, as_completed
+
+from autograder import Refusal
 from autograder.course import Course
 from autograder.grading import Graded, commit, grade, write_skeleton
+from autograder.records import fingerprint, write_record
+
+TRIES = 3  # how often a submission may take its worker with it before it is given up
+# A worker that shares the terminal would answer a Ctrl-C with a traceback; the grader closes it in any case.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
-def grade_all(course: Course, lesson: str, students: Sequence[str], workers: int) -> Iterator[Graded]:
-    """Grade the students' submissions in `workers` processes; yield each result once it is saved.
+@contextmanager
+def open_client(workers: int, scheduler: str = "") -> Iterator[Client]:
+    """A dask client: of the scheduler at an address, or of `workers` processes on this machine."""
+    with ExitStack() as stack:
+        if scheduler:
+            yield stack.enter_context(_connect(scheduler))
+        else:
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-"))
+            cluster = stack.enter_context(_local(workers, folder))
+            yield stack.enter_context(Client(cluster))
 
-    A failure is yielded too, and leaves what was saved before.
-    """
-    skeleton = course.root / ".grading" / "skeleton.db"
+
+def _connect(scheduler: str) -> Client:
+    try:
+        return Client(scheduler, timeout="15s")
+    except (OSError, ValueError):
+        raise Refusal(f"No dask scheduler answers at {scheduler}: start one, or drop --scheduler.") from None
+
+
+def _local(workers: int, folder: str) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,  # nbgrader changes the working directory of its process
+        memory_limit=0,  # kernels are processes of their own
+        dashboard_address=None,
+        local_directory=folder,
+        silence_logs=logging.CRITICAL,
+        preload=[IGNORE_CTRL_C],
+    )
+
+
+def grade_all(course: Course, lesson: str, students: Sequence[str], client: Client) -> Iterator[Graded]:
+    """Grade submissions; yield each result once it is saved. A failure leaves what was saved before."""
+    skeleton = course.root / ".grading" / f"{lesson}.db"
     write_skeleton(course, skeleton)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(grade, course.root, lesson, student, skeleton): student for student in students}
+    before = {student: fingerprint(course, lesson, student) for student in students}
+    groups, deaths = [list(students)], Counter[str]()
+    while groups:
+        group = groups.pop()
+        jobs = [client.submit(grade, course.root, lesson, s, skeleton, pure=False) for s in group]
+        student_of = dict(zip(jobs, group, strict=True))
         for job in as_completed(jobs):
-            error = job.exception()
-            graded = (
-                Graded(jobs[job], failure=f"its grading process died ({error})") if error else job.result()
-            )
-            if not graded.failure:
-                commit(course, lesson, graded)
-                course.write_feedback(lesson, graded.student)
-            yield graded
+            student = student_of[job]
+            if isinstance(job.exception(), KilledWorker) and deaths[student] < TRIES:
+                deaths[student] += 1
+                groups.append([student])  # alone, to take nobody with it and to be taken by nobody
+            else:
+                graded = _saved(course, lesson, _result(job, student))
+                write_record(course, lesson, graded, before[student])
+                yield graded
+
+
+def _result(job: Any, student: str) -> Graded:
+    error = job.exception()
+    if error:
+        reason = (
+            "it killed its grading process"
+            if isinstance(error, KilledWorker)
+            else f"grading it failed: {error}"
+        )
+        return Graded(student, failure=reason, log=repr(error))
+    graded: Graded = job.result()
+    return graded
+
+
+def _saved(course: Course, lesson: str, graded: Graded) -> Graded:
+    """Save a result; where that fails, the others' results are still to come."""
+    try:
+        if not graded.failure:
+            commit(course, lesson, graded)
+            course.write_feedback(lesson, graded.student)
+    except Exception as error:
+        reason = f"it was graded but could not be saved ({error})"
+        return Graded(graded.student, failure=reason, log=repr(error))
+    return graded

@@ -14,12 +14,11 @@ from nbconvert.exporters import HTMLExporter
 from typer.testing import CliRunner
 
 from autograder import cli, sample_class
-from autograder.course import CONFIG_FILE, Course, write_notebook
+from autograder.course import CONFIG_FILE, Course
 from autograder.grading import Graded, commit
 from autograder.intake.roster import Student
 from autograder.reports.export import SafeCsv
-from autograder.schedule import grade_all
-from tests.autograder.small_lesson import LESSON, RIGHT, handed_in
+from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in
 
 
 def run(*arguments):
@@ -97,12 +96,10 @@ def test_the_course_also_works_with_nbgraders_own_commands(graded_class):
 
 
 def test_a_failed_regrade_keeps_the_earlier_result(course):
-    write_notebook(course.notebook("submitted", LESSON, "a"), handed_in(course, **RIGHT))
-    assert not next(grade_all(course, LESSON, ["a"], 1)).failure
+    assert not grade_here(course, "a", handed_in(course, **RIGHT)).failure
     autograded = course.notebook("autograded", LESSON, "a").read_bytes()
     dies = handed_in(course, soma="import ctypes\nctypes.string_at(0)")
-    write_notebook(course.notebook("submitted", LESSON, "a"), dies)
-    assert "kernel" in next(grade_all(course, LESSON, ["a"], 1)).failure
+    assert "kernel" in grade_here(course, "a", dies).failure
     with course.gradebook() as gradebook:
         assert gradebook.find_submission(LESSON, "a").score == 5
     assert course.notebook("autograded", LESSON, "a").read_bytes() == autograded
@@ -165,8 +162,7 @@ def test_no_page_runs_what_a_student_wrote(course):
     shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('<svg>{ATTACK}</svg>'))"
     answers = {**RIGHT, "soma": f"{shows}\nprint('\\x1b]0;x\\x07{ATTACK}')\n{RIGHT['soma']}"}
     notebook = handed_in(course, **answers, aberta=f"Resposta {ATTACK} [x](javascript:alert(3))")
-    write_notebook(course.notebook("submitted", LESSON, "a"), notebook)
-    assert next(grade_all(course, LESSON, ["a"], 1)).scores[f"{LESSON}-soma-teste"] == 2
+    assert grade_here(course, "a", notebook).scores[f"{LESSON}-soma-teste"] == 2
     page = (course.root / "feedback" / "a" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
     templates = Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"
     formgrader = HTMLExporter(template_name="formgrade", extra_template_basedirs=[str(templates)])
