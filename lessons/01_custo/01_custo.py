@@ -432,7 +432,7 @@ with needs_exercise(5):
 #
 # ★☆☆☆☆ · ◆◆◆◇◇ · 3 minutos · 1 ponto
 #
-# Para cada token, a saída é um número por palavra do vocabulário. Na perda usual da `transformers` convivem várias cópias: os logits em 16 bits, os mesmos em fp32, e os gradientes de ambos. Somam cerca de **14 bytes por logit**. `logits_bytes(batch, seq_len, vocab, width)` devolve o total.
+# Para cada token, a saída é um número por palavra do vocabulário. Na perda usual da `transformers` convivem várias cópias: os logits em 16 bits (2 bytes), os mesmos em fp32 (4), o log-softmax (4) e o gradiente (4). São **14 bytes por logit**. `logits_bytes(batch, seq_len, vocab, width)` devolve o total.
 
 
 # %% nbgrader={"grade_id": "logits", "solution": true}
@@ -519,12 +519,12 @@ for axes, (label, method) in zip(panels, METHODS.items(), strict=True):
     axes.set_xticks(range(len(MOMENTS)), MOMENTS.values(), fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
 panels[0].set_ylabel("GiB (pontilhado: uma T4)")
-panels[2].legend(frameon=False, fontsize=9)
+panels[2].legend(fontsize=9, edgecolor="none", framealpha=1)
 plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** O Tucano-1b1, com 4 sequências de 512 tokens. No ajuste completo, pesos, gradientes e estados já passam da linha da T4, e o pico é no **passo**. No LoRA, sobram a base e as ativações, e o pico muda para o meio do caminho. No QLoRA a base encolhe, mas as ativações são as mesmas: daí em diante, quem quiser economizar mexe no lote, no comprimento ou na recomputação. Se o pico do LoRA passa o do ajuste completo, os planos estão trocados.
+# **Leitura do resultado.** O Tucano-1b1, com 4 sequências de 512 tokens. No ajuste completo, pesos, gradientes e estados já passam da linha da T4 sozinhos, e o pico é na **volta** ou no **passo**, quando todos convivem. No LoRA, sobram a base e as ativações, e o pico vem mais cedo, perto da perda. No QLoRA a base encolhe, mas as ativações são as mesmas: daí em diante, quem quiser economizar mexe no lote, no comprimento ou na recomputação. Se o pico do LoRA passa o do ajuste completo, os planos estão trocados.
 
 # %% [markdown]
 # ## 5. A calculadora
@@ -568,7 +568,7 @@ from toolkit.vram.claims import show_claims
 show_claims()
 
 # %% [markdown]
-# **Leitura do resultado.** Leia primeiro o veredito, depois a condição. Quase todas "valem com condição": o número famoso vem do caso mais favorável (o maior modelo, lote 1, pesos que dominam). Fora dele, o mesmo método economiza bem menos. Quando alguém disser "até $n$ vezes", pergunte: em que modelo, com que lote, contra qual linha de base?
+# **Leitura do resultado.** Leia primeiro o veredito, depois a condição. A maioria "vale com condição": o número famoso vem do caso mais favorável (o maior modelo, lote 1, pesos que dominam). Fora dele, o mesmo método economiza bem menos. Quando alguém disser "até $n$ vezes", pergunte: em que modelo, com que lote, contra qual linha de base?
 
 # %% [markdown]
 # ## 7. Tempo e dinheiro
