@@ -676,13 +676,14 @@ with needs_exercise(7):
                 count(plan).total, TOKENS, frozen=label != "ajuste completo", recompute=True
             )
             for card, (peak, price) in CARDS.items():
-                if fit(plan, card).verdict == "fits":
+                verdict = fit(plan, card).verdict
+                if verdict == "fits":
                     hours, total = cost(flops, peak, UTILISATION, price)
                     print(
                         f"{name.split('/')[1]:<16} {label:<16} {card:<11} {60 * hours:7.1f} min {total:8.2f}"
                     )
                 else:
-                    print(f"{name.split('/')[1]:<16} {label:<16} {card:<11} {'não cabe':>11}")
+                    print(f"{name.split('/')[1]:<16} {label:<16} {card:<11} {VERDICTS[verdict]:>11}")
 
 # %% [markdown]
 # **Leitura do resultado.** Para um conjunto do tamanho dos desta trilha, o treino é coisa de minutos e de poucos reais: o que impede não é o preço da hora, é **caber**. Uma placa que não comporta o modelo não fica mais barata com paciência. Duas ressalvas: o aproveitamento de 30 % é uma suposição, e é a primeira coisa a medir num treino seu (operações contadas ÷ segundos ÷ pico); e no QLoRA a desquantização o reduz ainda mais. Se o QLoRA aparece mais barato que o LoRA na mesma placa, desconfie: pelas operações os dois empatam, e no relógio o QLoRA perde.
