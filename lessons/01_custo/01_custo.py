@@ -508,7 +508,7 @@ def t4_plan(name, method, **changes):
 _, panels = plt.subplots(1, 3, figsize=(11, 4), sharey=True)
 palette = ["#d9dde3", "#f4a259", "#bc4b51", "#8cb369", "#5b8e7d", "#8ab0ab", "#444"]
 for axes, (label, method) in zip(panels, METHODS.items(), strict=True):
-    memory = estimate(t4_plan("TucanoBR/Tucano-1b1", method, batch=4))
+    memory = estimate(t4_plan("TucanoBR/Tucano-1b1", method))
     bottoms = [0.0] * len(MOMENTS)
     for (part, names), color in zip(PARTS.items(), palette, strict=True):
         heights = [sum(memory.moments[moment].get(name, 0) for name in names) / GIB for moment in MOMENTS]
@@ -524,7 +524,7 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** O Tucano-1b1, com 4 sequências de 512 tokens. No ajuste completo, pesos, gradientes e estados já passam da linha da T4 sozinhos, e o pico é na **volta** ou no **passo**, quando todos convivem. No LoRA, sobram a base e as ativações, e o pico vem mais cedo, perto da perda. No QLoRA a base encolhe, mas as ativações são as mesmas: daí em diante, quem quiser economizar mexe no lote, no comprimento ou na recomputação. Se o pico do LoRA passa o do ajuste completo, os planos estão trocados.
+# **Leitura do resultado.** O Tucano-1b1, com uma sequência de 512 tokens. No ajuste completo, pesos, gradientes e estados passam da linha da T4 sozinhos, e o pico é no **passo**, quando as ativações já se foram. No LoRA, sobram a base e as ativações, e o pico vem mais cedo, na perda. No QLoRA a base encolhe, mas as ativações são as mesmas: daí em diante, quem quiser economizar mexe no lote, no comprimento ou na recomputação. Se o pico do LoRA passa o do ajuste completo, os planos estão trocados.
 
 # %% [markdown]
 # ## 5. A calculadora
