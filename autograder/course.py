@@ -51,13 +51,14 @@ def configure(c: Config, root: Path) -> None:
     c.Autograde.sanitize_preprocessors = [Rebuild, *stock["sanitize_preprocessors"].default()]
     c.Autograde.autograde_preprocessors = [*stock["autograde_preprocessors"].default(), PlainOutputs]
     c.Execute.timeout = 30
+    c.Execute.error_on_timeout = {"ename": "Timeout", "evalue": "", "traceback": [feedback.OUT_OF_TIME]}
     c.Execute.shutdown_kernel = "immediate"
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
     c.IgnorePattern.enabled = True
     c.IgnorePattern.pattern = ".*"
     c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests]
     c.HTMLExporter.filters = {"safe_markdown": feedback.safe_markdown}
-    c.HTMLExporter.extra_template_basedirs = [str(feedback.TEMPLATES)]
+    c.HTMLExporter.extra_template_basedirs = [str(path) for path in feedback.TEMPLATES]
     c.ExportApp.plugin_class = export.SafeCsv
 
 

@@ -2,6 +2,7 @@
 
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,8 +59,11 @@ def _read_file(path: Path) -> bytes:
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         raise Refusal("is a link or a special file; only plain files are taken")
-    with path.open("rb") as file:
-        return _capped(file.read(MAX_BYTES + 1))
+    try:
+        with path.open("rb") as file:
+            return _capped(file.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise Refusal(f"cannot be read ({error.strerror}); mend its permissions") from None
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[Upload]:
@@ -75,7 +79,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(member) as file:
             return _capped(file.read(MAX_BYTES + 1))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise Refusal(f"cannot be unpacked ({error}); download it again") from None
 
 

@@ -5,13 +5,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbgrader
 from markdown_it import MarkdownIt
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import ClearHiddenTests
 
-TEMPLATES = Path(__file__).parent / "templates"
-HIDDEN_TEST_FAILED = "Um teste oculto deste exercício não passou."
+# Ours first, for the feedback page; nbgrader's for formgrader.
+TEMPLATES = [
+    Path(__file__).parent / "templates",
+    Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates",
+]
+OUT_OF_TIME = "A célula passou do tempo permitido e foi interrompida."
+TEST_FAILED = "Um teste deste exercício não passou ({})."
 
 
 def safe_markdown(text: str) -> str:
@@ -46,4 +52,4 @@ def _told(error: NotebookNode, test: str) -> str:
         pattern = "".join(".*" if text is None else re.escape(str(text)) for text in texts)
         if any(texts) and re.fullmatch(pattern, error.evalue[:2_000], re.DOTALL):
             return "".join("…" if text is None else str(text) for text in texts)
-    return f"{HIDDEN_TEST_FAILED} ({error.ename[:60]})"
+    return TEST_FAILED.format(error.ename[:60])

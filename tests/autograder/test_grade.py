@@ -2,16 +2,18 @@
 
 import csv
 import shutil
+import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
-import nbgrader
 import pytest
+import requests
 from bs4 import BeautifulSoup
 from nbconvert.exporters import HTMLExporter
+from requests.adapters import HTTPAdapter
 from typer.testing import CliRunner
+from urllib3.util import Retry
 
 from autograder import cli, sample_class
 from autograder.course import CONFIG_FILE, Course
@@ -164,8 +166,7 @@ def test_no_page_runs_what_a_student_wrote(course):
     notebook = handed_in(course, **answers, aberta=f"Resposta {ATTACK} [x](javascript:alert(3))")
     assert grade_here(course, "a", notebook).scores[f"{LESSON}-soma-teste"] == 2
     page = (course.root / "feedback" / "a" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
-    templates = Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"
-    formgrader = HTMLExporter(template_name="formgrade", extra_template_basedirs=[str(templates)])
+    formgrader = HTMLExporter(template_name="formgrade", config=course.config())
     path = str(course.notebook("autograded", LESSON, "a"))
     instructor, _ = formgrader.from_filename(path, {"index": 0, "total": 1, "student": "a"})
     for html in (page, instructor):
@@ -175,3 +176,28 @@ def test_no_page_runs_what_a_student_wrote(course):
         assert not parsed.find_all(onerror=True)
         assert not [a for a in parsed.find_all("a", href=True) if a["href"].startswith("javascript")]
     assert "\x1b" not in page
+
+
+@pytest.mark.slow
+def test_formgrader_shows_a_submission_of_the_course(graded_class, tmp_path):
+    course, *_ = graded_class
+    with course.gradebook() as gradebook:
+        submission = gradebook.find_submission_notebook(LESSON, LESSON, "20260001").id
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ("--no-browser", "--allow-root", f"--ServerApp.port={port}", "--IdentityProvider.token=t")
+    command = [sys.executable, "-m", "jupyter_server", *options, f"--ServerApp.root_dir={course.root}"]
+    enabled = "--ServerApp.jpserver_extensions={'nbgrader.server_extensions.formgrader': True}"
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([*command, enabled], cwd=course.root, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}/formgrader/submissions/{submission}/?token=t"
+        page = requests.Session()
+        page.mount("http://", HTTPAdapter(max_retries=Retry(connect=8, backoff_factor=0.5)))
+        answer = page.get(url, timeout=30)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert answer.status_code == 200, (tmp_path / "log").read_text()
+    assert "return a + b" in BeautifulSoup(answer.text, "html.parser").text
