@@ -7,10 +7,9 @@ from rich.console import Console
 from toolkit import LoRA, answer, base_model, environment_card, read_examples, train
 
 CLAUSES = Path(__file__).parent / "dados" / "clausulas"
-STEPS = 40
 
 
-def main() -> None:
+def main(name: str = "SmolLM2-135M-Instruct", steps: int = 40) -> None:
     """Train for a minute or two on two cores and print what came of it."""
     console = Console(highlight=False)
     instruction = (CLAUSES / "instrucao.txt").read_text(encoding="utf-8").strip()
@@ -18,13 +17,13 @@ def main() -> None:
         read_examples(CLAUSES / f"{split}.jsonl", "texto", "tipo", instruction) for split in ("train", "test")
     )
     environment_card()
-    base = base_model("SmolLM2-135M-Instruct")
-    plan = base.plan(LoRA(rank=8, alpha=16), batch=4, seq_len=256)
+    base = base_model(name)
+    plan = base.plan(LoRA(rank=8, alpha=16), batch=4, seq_len=1024)
 
-    console.print(f"\nLoRA em {base.name}: {STEPS} passos sobre cláusulas de contrato")
+    console.print(f"\nLoRA em {base.name}: {steps} passos sobre cláusulas de contrato")
     asked = held_out[0]
     before = answer(base.model, base.tokenizer, asked.prompt, max_new_tokens=12)
-    run = train(plan, train_set, base, steps=STEPS, learning_rate=1e-3, validation=held_out[:24])
+    run = train(plan, train_set, base, steps=steps, learning_rate=1e-3, validation=held_out[:24])
     after = answer(run.model, base.tokenizer, asked.prompt, max_new_tokens=12)
 
     console.print(run)

@@ -4,6 +4,8 @@ Imports no torch: heavy libraries are imported where they are used. The names ar
 several functions are called like their file (`toolkit.count.count` is `toolkit.count` to a student).
 """
 
+import logging
+
 from toolkit.adapters import attach, load, merge, save, switch, unmerge
 from toolkit.base_model import BaseModel, base_model
 from toolkit.count import count
@@ -45,3 +47,6 @@ __all__ = [
     "train",
     "unmerge",
 ]
+
+# At its import on some CPUs bitsandbytes warns of a faster kernel that it would have to fetch from the hub.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
