@@ -23,9 +23,10 @@ Optimizer = Literal[
     "sgd",
     "sgd_momentum",
 ]
-Attention = Literal["eager", "sdpa", "flash"]
+Attention = Literal["eager", "sdpa", "efficient", "flash"]
 Loss = Literal["fp32", "no_upcast", "chunked", "fused"]
 Upcast = Literal["none", "norms", "all"]
+Hold = Literal["never", "backward", "step", "next"]
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
@@ -68,7 +69,7 @@ class Plan:
     upcast: Upcast = "none"
     set_to_none: bool = True
     use_cache: bool = False
-    hold_output: bool = False
+    hold_output: Hold = "never"
     gpu: str = ""
     transformers: str = "5.23"
     bitsandbytes: str = "0.50"
@@ -195,7 +196,7 @@ PRESETS: dict[str, Preset] = {
     "toolkit": Preset("toolkit.train; torch 2.13, transformers 5.23, peft 0.21", {}),
     "peft plain": Preset(
         "peft 0.20-0.21 in a loop of one's own; transformers 5 leaves use_cache on and the output alive",
-        {"use_cache": True, "hold_output": True},
+        {"use_cache": True, "hold_output": "next"},
     ),
     "prepare_model_for_kbit_training": Preset(
         "peft 0.10-0.21 (peft/utils/other.py), with the Trainer's autocast",
