@@ -117,7 +117,8 @@ def _fitcheck(raw: dict[str, str]) -> dict[str, Any]:
 
 def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
     """src/vramcalc/bench.py of the same sdist: gradients kept (set_to_none=False), `out` alive through backward,
-    sdpa with flash or memory-efficient kernels, autocast where the row says so."""
+    sdpa with flash or memory-efficient kernels, autocast where the row says so. transformers 4.53-4.57 make a
+    mask, as for a padded batch, when they are given none (masking_utils.py, find_packed_sequence_indices)."""
     amp = "autocast" in raw["base_dtype"]
     return {
         "dtype": "fp32" if amp else "bf16",
@@ -125,9 +126,23 @@ def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
         "attention": raw["attn_impl"],
         "set_to_none": False,
         "hold_output": "backward",
+        "padding": True,
         "gpu": "RTX A6000",
         "transformers": "4.57",
     }
 
 
-PROTOCOLS = {"fitcheck-t4": _fitcheck, "vramcalc-a6000": _vramcalc}
+def _fms(raw: dict[str, str]) -> dict[str, Any]:
+    """foundation-model-stack/fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences; full and LoRA in
+    pure bf16 or with autocast as the row's notes say; stock bitsandbytes through TRL's cast of the norms."""
+    return {
+        "attention": "flash",
+        "autocast": "AMP autocast on" in raw["notes"],
+        "upcast": "norms" if "norms went fp32" in raw["notes"] else "none",
+        "gpu": "A100 80 GB",
+        "transformers": "4.45" if "transformers 4.45" in raw["software"] else "4.48",
+        "bitsandbytes": "0.43.3",
+    }
+
+
+PROTOCOLS = {"fms-accel": _fms, "fitcheck-t4": _fitcheck, "vramcalc-a6000": _vramcalc}

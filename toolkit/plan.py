@@ -47,7 +47,7 @@ class Plan:
     not-quantised weights are made fp32 before training: "all" is peft's `prepare_model_for_kbit_training`,
     "norms" TRL's of 2024. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
     "chunked" TRL's of 2026, "fused" Liger's. `set_to_none` frees the gradients between steps; `use_cache`
-    leaves the key-value cache on; `hold_output` keeps the model's output (its logits) alive through backward
+    leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through backward
     and step, as a loop with a variable `outputs` does. `gpu` names a card of `toolkit.vram.gpus`.
     `transformers` and `bitsandbytes` are the versions whose behaviour is meant.
     """
@@ -69,6 +69,7 @@ class Plan:
     upcast: Upcast = "none"
     set_to_none: bool = True
     use_cache: bool = False
+    padding: bool = False
     hold_output: Hold = "never"
     gpu: str = ""
     transformers: str = "5.23"
@@ -80,6 +81,11 @@ class Plan:
         _check_choices(self)
         _check_sizes(self)
         _check_pairs(self)
+
+    @property
+    def transformers_version(self) -> tuple[int, ...]:
+        """Major and minor."""
+        return tuple(int(part) for part in self.transformers.split(".")[:2])
 
     @property
     def quantized(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 # c10/core/AllocatorConfig.h and c10/cuda/CUDACachingAllocator.cpp (torch 2.13, default settings)
 MIN_BLOCK = 512
@@ -107,3 +109,18 @@ class Allocator:
         pool = self._pools[chunk.small]
         del pool[bisect_left(pool, key)]
         return chunk
+
+
+def replay(events: Iterable[tuple[Any, bool]], since: int) -> tuple[int, int]:
+    """Peaks in bytes of `allocated` after event `since`, and of `reserved`, over (block, born) events."""
+    allocator, held = Allocator(), dict[int, Chunk]()
+    allocated = reserved = 0
+    for index, (block, born) in enumerate(events):
+        if born:
+            held[id(block)] = allocator.allocate(block.size)
+        else:
+            allocator.release(held.pop(id(block)))
+        reserved = max(reserved, allocator.reserved)
+        if index >= since:
+            allocated = max(allocated, allocator.allocated)
+    return allocated, reserved

@@ -47,16 +47,18 @@ class Efficient(torch.autograd.Function):
     """Memory-efficient attention (mem_eff_attention/kernel_backward.h): keeps q, k, v, the output, log-sum-exp."""
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         batch, heads, length, width = query.shape
         out = query.new_empty(batch, length, heads, width).transpose(1, 2)
         sums = query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, out, sums)
+        ctx.save_for_backward(query, key, value, out, sums, bias)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        query, key, value, _, _ = ctx.saved_tensors
+        query, key, value, *_ = ctx.saved_tensors
         batch, heads, length, width = query.shape
         workspaces = [query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)]
         grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
@@ -64,7 +66,7 @@ class Efficient(torch.autograd.Function):
             accumulators = 1 if width <= 64 else 3
             workspaces.append(query.new_empty(accumulators, batch, heads, length, width, dtype=torch.float32))
         del workspaces
-        return tuple(grads)
+        return *grads, None
 
 
 def attention(plan: Plan) -> Callable[..., torch.Tensor]:
@@ -92,16 +94,17 @@ def attention(plan: Plan) -> Callable[..., torch.Tensor]:
             return aten._scaled_dot_product_attention_math(
                 query, key, value, attn_mask, dropout_p, is_causal, enable_gqa=True
             )[0]
-        return Efficient.apply(query, key, value)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # convert_boolean_attn_mask
+            attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
+        return Efficient.apply(query, key, value, attn_mask)
 
     return scaled_dot_product_attention
 
 
 def _has_flash(plan: Plan) -> bool:
-    from toolkit.vram.gpus import gpus
+    from toolkit.vram.gpus import gpu
 
-    card = gpus().get(plan.gpu)
-    return plan.attention != "efficient" and (card is None or card.bf16)
+    return plan.attention != "efficient" and (not plan.gpu or gpu(plan.gpu).bf16)
 
 
 def temporaries(plan: Plan) -> Callable[[Any, tuple[Any, ...], Any], int]:
@@ -147,5 +150,10 @@ def _float(value: Any) -> Any:
 @contextlib.contextmanager
 def cuda_kernels(plan: Plan) -> Iterator[None]:
     """Inside, operators on CPU tensors keep and free what CUDA's would."""
-    with patch.object(functional, "scaled_dot_product_attention", attention(plan)), CudaOperators():
+    from transformers import masking_utils
+
+    # transformers looks at positions' values to see that nothing is packed; fake tensors have none
+    unpacked = patch.object(masking_utils, "find_packed_sequence_indices", lambda positions: None)
+    fused = patch.object(functional, "scaled_dot_product_attention", attention(plan))
+    with unpacked, fused, CudaOperators():
         yield

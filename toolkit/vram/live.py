@@ -157,7 +157,8 @@ def _prepare(model: Any, plan: Plan) -> Any:
     if plan.upcast == "norms":
         for name, module in model.named_modules():
             if "norm" in name.rpartition(".")[2] or isinstance(module, nn.LayerNorm):
-                module.float()
+                for parameter in module.parameters():
+                    parameter.data = parameter.data.float()
     return model
 
 

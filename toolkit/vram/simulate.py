@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from toolkit.methods import Full
-from toolkit.plan import Plan
+from toolkit.plan import BYTES, Plan
+from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
 from toolkit.vram.memory import Interval, Memory
+
+A100 = GPU("A100", 80 * 2**30, "8.0")  # whose workspaces stand for a card that the plan does not name
 
 
 def simulate(plan: Plan) -> Memory:
-    """Trace the plan's training step. Needs torch, transformers and peft; takes seconds, whatever the size."""
+    """Trace the plan's training step. Needs torch, transformers and peft; takes seconds, whatever the size.
+
+    `allocated` is the peak of the live tensors as PyTorch's allocator counts them, `reserved` what that
+    allocator took from the card, both from a replay of the trace.
+    """
     from torch._subclasses import FakeTensorMode
 
+    from toolkit.vram.allocator import replay
     from toolkit.vram.kernels import cuda_kernels, temporaries
     from toolkit.vram.trace import Trace, moments
 
     trace = Trace(temporaries(plan))
     with FakeTensorMode(), cuda_kernels(plan):
         run(plan, trace)
-    found = moments(trace)
-    peak = max(sum(parts.values()) for parts in found.values())
-    return Memory("simulate", found, Interval(peak, peak, peak), Interval(peak, peak, peak), Interval(peak, peak, peak))
+    allocated, reserved = replay(trace.events, next(i for i, moment in trace.marks if moment == "second"))
+    low, high = gpu(plan.gpu).context if plan.gpu else UNKNOWN_CONTEXT
+    return Memory(
+        "simulate",
+        moments(trace),
+        Interval(allocated, allocated, allocated),
+        Interval(allocated, reserved, reserved),
+        Interval(reserved + low, reserved + (low + high) // 2, reserved + high),
+    )
 
 
-def run(plan: Plan, trace: Any, device: str = "cpu", workspace: int = 8_519_680) -> None:
+def run(plan: Plan, trace: Any, device: str = "cpu") -> None:
     """Train two steps under `trace`."""
     import torch
 
@@ -33,27 +48,47 @@ def run(plan: Plan, trace: Any, device: str = "cpu", workspace: int = 8_519_680)
 
     model = build(plan, device)
     optimizer = optimizer_of(model, plan)
+    workspace = (gpu(plan.gpu) if plan.gpu else A100).blas_workspace
     held: list[Any] = []
-    with trace, trace.hold(2 * workspace, "workspaces"):
-        _label(model, plan, trace)
+    with trace, contextlib.ExitStack() as stack:
+        _load(model, plan, trace)
         ids = torch.zeros(plan.batch, plan.seq_len, dtype=torch.long, device=device)
         trace.label([ids], "batch")
+        for _ in range(2):  # one for this thread, one for autograd's
+            stack.enter_context(trace.hold(workspace, "workspaces"))
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
         trace.label([t for state in optimizer.state.values() for t in state.values()], "optimizer_states")
         trace.mark("second")
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
 
 
-def _label(model: Any, plan: Plan, trace: Any) -> None:
-    adapters = not isinstance(plan.method, Full)
-    for parameter in model.parameters():
-        trained = parameter.requires_grad
-        trace.label([parameter], "adapters" if trained and adapters else "weights")
-        if trained:
+def _load(model: Any, plan: Plan, trace: Any) -> None:
+    """Let the model's tensors be born as loading does it: 4-bit ones after the weights that they come from, then
+    fp32 copies of what is upcast, then what is trained."""
+    parameters = [parameter for _, parameter in model.named_parameters()]
+    upcast = [p for p in parameters if _upcast(p, plan)]
+    with contextlib.ExitStack() as loaded:
+        for parameter in parameters:
+            if _upcast(parameter, plan):
+                loaded.enter_context(trace.hold(parameter.numel() * BYTES[plan.dtype], "weights"))
+            elif not parameter.requires_grad or isinstance(plan.method, Full):
+                _born(parameter, trace)
+        trace.label(model.buffers(), "weights")
+        trace.label(upcast, "weights")
+    for parameter in parameters:
+        if parameter.requires_grad:
+            trace.label([parameter], "weights" if isinstance(plan.method, Full) else "adapters")
             parameter.register_post_accumulate_grad_hook(lambda p: trace.label([p.grad], "gradients"))
-    trace.label(model.buffers(), "weights")
-    for module in model.modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if state is not None:
+
+
+def _upcast(parameter: Any, plan: Plan) -> bool:
+    return not parameter.requires_grad and parameter.element_size() == 4 > BYTES[plan.dtype]
+
+
+def _born(parameter: Any, trace: Any) -> None:
+    state = getattr(parameter, "quant_state", None)
+    with trace.hold(state.shape.numel() * 2, "recompute") if state else contextlib.nullcontext():
+        trace.label([parameter], "weights")
+        if state:
             nested = [state.state2.absmax, state.state2.code, state.offset] if state.nested else []
             trace.label([state.absmax, state.code, *nested], "quant_constants")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from toolkit.plan import Plan
 from toolkit.vram.live import DTYPES
@@ -37,10 +38,9 @@ def optimizer_of(model: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
 
 def loss_of(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Causal cross-entropy; logits of shape (batch, tokens, vocab), labels (batch, tokens)."""
-    version = tuple(int(part) for part in plan.transformers.split(".")[:2])
     if plan.loss != "no_upcast":
         logits = logits.float()
-    if version < (4, 50):  # copies the logits without the last position (transformers 4.48, loss_utils.py)
+    if plan.transformers_version < (4, 50):  # copies the logits without the last position (transformers 4.48, loss_utils.py)
         shifted, labels = logits[..., :-1, :].contiguous(), labels[..., 1:].contiguous()
         return functional.cross_entropy(shifted.view(-1, shifted.shape[-1]), labels.view(-1))
     labels = functional.pad(labels, (0, 1), value=-100)[..., 1:].contiguous()
@@ -87,21 +87,70 @@ def run_step(
         held[:] = [output]
 
 
+class FusedLoss(torch.autograd.Function):
+    """Liger's fused linear cross-entropy: logits and gradients by chunks of tokens, in the forward already."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        tokens, width = hidden.shape
+        chunks = -(-weight.shape[0] // width)
+        size = 2 ** (-(-tokens // chunks) - 1).bit_length()
+        gradient = torch.zeros_like(hidden)
+        weight_gradient = torch.zeros_like(weight) if weight.requires_grad else None
+        for start in range(0, tokens, size):
+            logits = hidden[start : start + size] @ weight.t()
+            gradient[start : start + size] = logits @ weight
+            if weight_gradient is not None:
+                weight_gradient += logits.t() @ hidden[start : start + size]
+        ctx.save_for_backward(gradient, weight_gradient)
+        return hidden.new_zeros((), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return *ctx.saved_tensors, None
+
+
+def headless_loss(hidden: torch.Tensor, head: torch.nn.Module, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Cross-entropy that never holds all logits: fused, or by chunks that are recomputed in the backward."""
+    hidden, labels, weight = hidden[:, :-1].reshape(-1, hidden.shape[-1]), labels[:, 1:].reshape(-1), head.weight
+    if plan.loss == "fused":
+        return FusedLoss.apply(hidden, weight.to(hidden.dtype), labels)  # type: ignore[no-any-return]
+
+    def chunk(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(functional.linear(states, weight).float(), targets, reduction="sum")
+
+    parts = zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True)
+    losses = [checkpoint(chunk, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    return torch.stack(losses).sum() / len(labels)
+
+
 def _forward(
     model: Any, ids: torch.Tensor, plan: Plan, mark: Callable[[str], None], device: str
 ) -> tuple[Any, torch.Tensor]:
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else model.base_model.lm_head
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings()
 
     def at_head(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         mark("loss")
         if inputs[0].requires_grad:
             inputs[0].register_hook(lambda grad: mark("backward"))
 
-    hook = head.register_forward_pre_hook(at_head)
+    def loss(logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        headless = plan.loss in ("chunked", "fused")
+        return headless_loss(logits, head, labels, plan) if headless else loss_of(logits, labels, plan)
+
+    hooks = [head.register_forward_pre_hook(at_head)]
+    if plan.loss in ("chunked", "fused"):
+        head.forward = lambda hidden: hidden
+    elif plan.transformers_version < (4, 46):  # the model itself made its logits fp32
+        hooks.append(head.register_forward_hook(lambda module, inputs, logits: logits.float()))
+    base.loss_function = loss
     try:
         with autocast(plan, device):
-            output = model(input_ids=ids, use_cache=plan.use_cache)
-            loss = loss_of(output.logits, ids, plan)
+            mask = torch.ones_like(ids) if plan.padding else None
+            output = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=plan.use_cache)
     finally:
-        hook.remove()
-    return output, loss
+        head.__dict__.pop("forward", None)
+        for hook in hooks:
+            hook.remove()
+    return output, output.loss
