@@ -102,8 +102,8 @@ def _method(raw: dict[str, str]) -> Method:
 
 
 def _fitcheck(raw: dict[str, str]) -> dict[str, Any]:
-    """scripts/measure.py of the same sdist: pure fp16, `out` alive until the step is over, efficient attention
-    with keys and values repeated beforehand; 4-bit models through prepare_model_for_kbit_training."""
+    """scripts/measure.py of the same sdist: pure fp16, `out` alive until the step is over, efficient
+    attention with keys and values repeated beforehand; 4-bit ones by prepare_model_for_kbit_training."""
     return {
         "dtype": "fp16",
         "compute_dtype": "fp16",
@@ -116,9 +116,9 @@ def _fitcheck(raw: dict[str, str]) -> dict[str, Any]:
 
 
 def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
-    """src/vramcalc/bench.py of the same sdist: gradients kept (set_to_none=False), `out` alive through backward,
-    sdpa with flash or memory-efficient kernels, autocast where the row says so. transformers 4.53-4.57 make a
-    mask, as for a padded batch, when they are given none (masking_utils.py, find_packed_sequence_indices)."""
+    """src/vramcalc/bench.py of the same sdist: gradients kept (set_to_none=False), `out` alive through
+    backward, autocast where the row says so. transformers 4.53-4.57 make a mask, as for a padded batch,
+    when they are given none (masking_utils.py, find_packed_sequence_indices)."""
     amp = "autocast" in raw["base_dtype"]
     return {
         "dtype": "fp32" if amp else "bf16",
@@ -133,8 +133,8 @@ def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
 
 
 def _fms(raw: dict[str, str]) -> dict[str, Any]:
-    """foundation-model-stack/fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences; full and LoRA in
-    pure bf16 or with autocast as the row's notes say; stock bitsandbytes through TRL's cast of the norms."""
+    """fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences, in pure bf16 or with autocast as
+    the row's notes say; stock bitsandbytes through TRL's cast of the norms."""
     return {
         "attention": "flash",
         "autocast": "AMP autocast on" in raw["notes"],

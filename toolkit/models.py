@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,10 @@ class Architecture:
 
         transformers 5 keeps a mixture's experts in one parameter, not in linear modules: `expert_weights`.
         """
+        return self._linears
+
+    @cached_property
+    def _linears(self) -> list[Linear]:
         return [*self._attention(), *self._mlp()]
 
     def _attention(self) -> list[Linear]:

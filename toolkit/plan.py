@@ -45,11 +45,13 @@ class Plan:
 
     `optimizer="adamw"` is torch's default kernel for a GPU (foreach). `upcast` says which of the frozen
     not-quantised weights are made fp32 before training: "all" is peft's `prepare_model_for_kbit_training`,
-    "norms" TRL's of 2024. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
+    "norms" TRL's of 2024. `attention="sdpa"` takes the kernel that torch picks on the card, "efficient" pins
+    the memory-efficient one. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
     "chunked" TRL's of 2026, "fused" Liger's. `set_to_none` frees the gradients between steps; `use_cache`
-    leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through backward
-    and step, as a loop with a variable `outputs` does. `gpu` names a card of `toolkit.vram.gpus`.
-    `transformers` and `bitsandbytes` are the versions whose behaviour is meant.
+    leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer;
+    `hold_output` keeps the model's output (its logits) alive through the backward, the step, or until the
+    next output takes its name. `gpu` names a card of `toolkit.vram.gpus`. `transformers` and `bitsandbytes`
+    are the versions whose behaviour is meant.
     """
 
     model: Architecture
@@ -85,7 +87,12 @@ class Plan:
     @property
     def transformers_version(self) -> tuple[int, ...]:
         """Major and minor."""
-        return tuple(int(part) for part in self.transformers.split(".")[:2])
+        return _version(self.transformers)[:2]
+
+    @property
+    def bitsandbytes_version(self) -> tuple[int, ...]:
+        """Its numbers; before 0.43.2 a 4-bit product kept its input."""
+        return _version(self.bitsandbytes)
 
     @property
     def quantized(self) -> bool:
@@ -135,6 +142,10 @@ class Plan:
 @cache
 def _choices() -> dict[str, tuple[Any, ...]]:
     return {name: get_args(hint) for name, hint in get_type_hints(Plan).items()}
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def _check_choices(plan: Plan) -> None:

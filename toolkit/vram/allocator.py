@@ -34,7 +34,7 @@ class Chunk:
 
 
 class Allocator:
-    """`allocate` and `release` as `CUDACachingAllocator` does on one stream; `reserved` and `allocated` in bytes.
+    """`allocate` and `release` as `CUDACachingAllocator` does on one stream; sizes in bytes.
 
     `allocated` counts whole blocks, as torch.cuda.memory_allocated does: a block that is at most 1 MiB larger
     than what was asked is not split.

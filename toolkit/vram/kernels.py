@@ -1,4 +1,4 @@
-"""What CUDA's kernels keep and take where a CPU's do otherwise: attention, softmax, autocast, 4-bit products."""
+"""What CUDA's kernels keep and take where a CPU's do otherwise: attention, softmax, autocast, 4 bits."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ class Flash(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """(batch, heads, length, width) each; keys and values may have fewer heads."""
         batch, heads, length, width = query.shape
         out = query.new_empty(batch, length, heads, width).transpose(1, 2)
-        ctx.save_for_backward(query, key, value, out, query.new_empty(batch, heads, length, dtype=torch.float32))
+        ctx.save_for_backward(
+            query, key, value, out, query.new_empty(batch, heads, length, dtype=torch.float32)
+        )
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Gradients and, while they are made, sums in fp32."""
         query, key, value, _, _ = ctx.saved_tensors
         batch, heads, length, width = query.shape
         rounded = -(-length // 128) * 128
@@ -44,12 +48,13 @@ class Flash(torch.autograd.Function):
 
 
 class Efficient(torch.autograd.Function):
-    """Memory-efficient attention (mem_eff_attention/kernel_backward.h): keeps q, k, v, the output, log-sum-exp."""
+    """Memory-efficient attention (mem_eff_attention/kernel_backward.h): keeps q, k, v, output, log-sum-exp."""
 
     @staticmethod
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
+        """(batch, heads, length, width) each; the bias is kept too."""
         batch, heads, length, width = query.shape
         out = query.new_empty(batch, length, heads, width).transpose(1, 2)
         sums = query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)
@@ -58,19 +63,25 @@ class Efficient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Gradients and, while they are made, sums in fp32."""
         query, key, value, *_ = ctx.saved_tensors
         batch, heads, length, width = query.shape
         workspaces = [query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)]
         grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
-        if query.dtype != torch.float32:  # sums in fp32: of dQ always, of dK and dV where a head outgrows registers
+        if (
+            query.dtype != torch.float32
+        ):  # sums in fp32: of dQ always, of dK and dV where a head outgrows registers
             accumulators = 1 if width <= 64 else 3
             workspaces.append(query.new_empty(accumulators, batch, heads, length, width, dtype=torch.float32))
         del workspaces
         return *grads, None
 
 
-def attention(plan: Plan) -> Callable[..., torch.Tensor]:
+def attention(plan: Plan) -> Callable[..., Any]:
     """The kernel that `scaled_dot_product_attention` picks on the plan's card, as one function of its own."""
+
+    flash: Any = Flash.apply
+    efficient: Any = Efficient.apply
 
     def scaled_dot_product_attention(
         query: torch.Tensor,
@@ -81,12 +92,12 @@ def attention(plan: Plan) -> Callable[..., torch.Tensor]:
         is_causal: bool = False,
         scale: float | None = None,
         enable_gqa: bool = False,
-    ) -> torch.Tensor:
+    ) -> Any:
         if torch.is_autocast_enabled("cpu"):
             query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
         half, grouped = query.dtype != torch.float32, key.shape[1] != query.shape[1]
         if attn_mask is None and half and (plan.attention == "flash" or _has_flash(plan)):
-            return Flash.apply(query, key, value)
+            return flash(query, key, value)
         if grouped and plan.attention == "efficient":
             repeats = query.shape[1] // key.shape[1]
             key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
@@ -96,7 +107,7 @@ def attention(plan: Plan) -> Callable[..., torch.Tensor]:
             )[0]
         if attn_mask is not None and attn_mask.dtype == torch.bool:  # convert_boolean_attn_mask
             attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
-        return Efficient.apply(query, key, value, attn_mask)
+        return efficient(query, key, value, attn_mask)
 
     return scaled_dot_product_attention
 
@@ -135,7 +146,11 @@ class CudaOperators(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is functional.softmax and kwargs.get("dtype") == torch.float32 and args[0].dtype == torch.float16:
+        if (
+            func is functional.softmax
+            and kwargs.get("dtype") == torch.float32
+            and args[0].dtype == torch.float16
+        ):
             return torch._softmax(args[0], kwargs["dim"], True)
         if func in UPCAST and torch.is_autocast_enabled("cpu"):
             args = tuple(_float(arg) for arg in args)

@@ -1,4 +1,4 @@
-"""A plan's model, made by transformers and peft with weights of no meaning: on fake tensors or on a device."""
+"""A plan's model, made by transformers and peft with weights of no meaning: on fake tensors or a device."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def _quantize(model: nn.Module, plan: Plan, method: QLoRA) -> None:
     model.is_loaded_in_4bit = True  # type: ignore[assignment]
 
 
-def _linear4bit(module: nn.Linear, plan: Plan, method: QLoRA) -> nn.Module:
+def _linear4bit(module: nn.Linear, plan: Plan, method: QLoRA) -> Any:
     """A bitsandbytes module with the storages of a quantized one; its own constructor needs a real device."""
     import bitsandbytes as bnb
 
-    made = bnb.nn.Linear4bit.__new__(bnb.nn.Linear4bit)
+    made: Any = bnb.nn.Linear4bit.__new__(bnb.nn.Linear4bit)
     nn.Module.__init__(made)
     made.in_features, made.out_features, made.bias = module.in_features, module.out_features, module.bias
     made.compute_dtype, made.compute_type_is_set = DTYPES[plan.compute_dtype], True
@@ -123,6 +123,7 @@ def _quant_state(module: Any, method_nested: bool, device: str) -> Any:
 def _materialize(model: nn.Module, device: str) -> None:
     """Give every parameter and buffer storage on `device`; tied ones stay tied."""
     made: dict[int, nn.Parameter] = {}
+    module: Any
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is None:

@@ -63,8 +63,8 @@ def run(plan: Plan, trace: Any, device: str = "cpu") -> None:
 
 
 def _load(model: Any, plan: Plan, trace: Any) -> None:
-    """Let the model's tensors be born as loading does it: 4-bit ones after the weights that they come from, then
-    fp32 copies of what is upcast, then what is trained."""
+    """Let the model's tensors be born as loading does it: 4-bit ones after the weights that they come from,
+    then fp32 copies of what is upcast, then what is trained."""
     parameters = [parameter for _, parameter in model.named_parameters()]
     upcast = [p for p in parameters if _upcast(p, plan)]
     with contextlib.ExitStack() as loaded:

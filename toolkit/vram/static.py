@@ -1,4 +1,4 @@
-"""What a fine-tune holds from step to step: weights, quantization constants, adapters, gradients, optimizer."""
+"""What a fine-tune holds from step to step: weights, 4-bit constants, adapters, gradients, optimizer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SMALLEST_PAGED = 100_000  # tensors below are not paged
 
 
 def quantized_weights(model: Architecture) -> int:
-    """Weights that 4-bit loading packs: the layers' linear modules and experts, not head, embeddings or norms."""
+    """Weights that 4-bit loading packs: the layers' linear modules and experts."""
     return sum(linear.weights for linear in model.linears()) + model.expert_weights
 
 
 def weights(plan: Plan) -> int:
-    """Bytes of the base weights: 4-bit ones packed two a byte, the rest in `dtype` or, where upcast, in fp32."""
+    """Bytes of the base weights: 4-bit ones two a byte, the rest in `dtype` or, where upcast, in fp32."""
     sizes = base_parameters(plan.model)
     packed = quantized_weights(plan.model) if plan.quantized else 0
     rest = sum(sizes.values()) - packed

@@ -29,7 +29,9 @@ def optimizer_of(model: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
         }
         return names[plan.optimizer](trained)  # type: ignore[no-any-return]
     if plan.optimizer.startswith("sgd"):
-        return torch.optim.SGD(trained, momentum=0.9 if plan.optimizer == "sgd_momentum" else 0.0, foreach=True)
+        return torch.optim.SGD(
+            trained, momentum=0.9 if plan.optimizer == "sgd_momentum" else 0.0, foreach=True
+        )
     if plan.optimizer == "adafactor":
         return torch.optim.Adafactor(trained, foreach=True)
     fused, loop = plan.optimizer == "adamw_fused", plan.optimizer == "adamw_loop"
@@ -40,7 +42,10 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Ten
     """Causal cross-entropy; logits of shape (batch, tokens, vocab), labels (batch, tokens)."""
     if plan.loss != "no_upcast":
         logits = logits.float()
-    if plan.transformers_version < (4, 50):  # copies the logits without the last position (transformers 4.48, loss_utils.py)
+    if plan.transformers_version < (
+        4,
+        50,
+    ):  # copies the logits without the last position (transformers 4.48, loss_utils.py)
         shifted, labels = logits[..., :-1, :].contiguous(), labels[..., 1:].contiguous()
         return functional.cross_entropy(shifted.view(-1, shifted.shape[-1]), labels.view(-1))
     labels = functional.pad(labels, (0, 1), value=-100)[..., 1:].contiguous()
@@ -70,14 +75,14 @@ def run_step(
     device: str = "cpu",
     held: list[Any] | None = None,
 ) -> None:
-    """One optimizer step; `mark(moment)` is called as each moment begins, `held` keeps the output if the plan does."""
+    """One optimizer step; `mark(moment)` is called as each moment begins, `held` keeps what the plan holds."""
     optimizer.zero_grad(set_to_none=plan.set_to_none)
     for _ in range(min(plan.accumulation, 2)):
         mark("forward")
         output, loss = _forward(model, ids, plan, mark, device)
         if plan.hold_output == "never":
             del output
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         del loss
         if plan.hold_output == "backward":
             del output
@@ -88,13 +93,14 @@ def run_step(
 
 
 class FusedLoss(torch.autograd.Function):
-    """Liger's fused linear cross-entropy: logits and gradients by chunks of tokens, in the forward already."""
+    """Liger's fused linear cross-entropy: logits and gradients by chunks, in the forward already."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(tokens, width), (vocab, width), (tokens,) -> a number."""
         tokens, width = hidden.shape
         chunks = -(-weight.shape[0] // width)
-        size = 2 ** (-(-tokens // chunks) - 1).bit_length()
+        size = 1 << (-(-tokens // chunks) - 1).bit_length()
         gradient = torch.zeros_like(hidden)
         weight_gradient = torch.zeros_like(weight) if weight.requires_grad else None
         for start in range(0, tokens, size):
@@ -107,19 +113,22 @@ class FusedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Give out what the forward computed."""
         return *ctx.saved_tensors, None
 
 
-def headless_loss(hidden: torch.Tensor, head: torch.nn.Module, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+def headless_loss(hidden: torch.Tensor, head: Any, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Cross-entropy that never holds all logits: fused, or by chunks that are recomputed in the backward."""
-    hidden, labels, weight = hidden[:, :-1].reshape(-1, hidden.shape[-1]), labels[:, 1:].reshape(-1), head.weight
+    flat: Any = hidden[:, :-1].reshape(-1, hidden.shape[-1])
+    labels, weight = labels[:, 1:].reshape(-1), head.weight
     if plan.loss == "fused":
-        return FusedLoss.apply(hidden, weight.to(hidden.dtype), labels)  # type: ignore[no-any-return]
+        fused: Any = FusedLoss.apply
+        return fused(flat, weight.to(flat.dtype), labels)  # type: ignore[no-any-return]
 
     def chunk(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(functional.linear(states, weight).float(), targets, reduction="sum")
 
-    parts = zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True)
+    parts = zip(torch.split(flat, CHUNK), torch.split(labels, CHUNK), strict=True)  # type: ignore[no-untyped-call]
     losses = [checkpoint(chunk, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
     return torch.stack(losses).sum() / len(labels)
 
@@ -130,7 +139,7 @@ def _forward(
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings()
 
-    def at_head(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+    def at_head(_: Any, inputs: tuple[Any, ...]) -> None:
         mark("loss")
         if inputs[0].requires_grad:
             inputs[0].register_hook(lambda grad: mark("backward"))

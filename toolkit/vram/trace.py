@@ -68,7 +68,7 @@ class Trace(TorchDispatchMode):
         self.marks.append((len(self.events), moment))
 
     def follow(self, tensor: torch.Tensor, part: str = "") -> Block | None:
-        """Record a tensor's storage, if it is new; `part` says what it is. Views and 0 bytes are no storage."""
+        """Record a tensor's storage, if it is new; `part` says what it is. 0 bytes are no storage."""
         storage = tensor.untyped_storage()
         key = id(storage)
         if key not in self._blocks:
