@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 

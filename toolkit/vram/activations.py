@@ -13,12 +13,35 @@ from toolkit.count import targeted
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning
 from toolkit.models import Linear
 from toolkit.plan import BYTES, Plan
+from toolkit.vram.gpus import gpu
 
 CHUNK = 256  # tokens whose logits exist at a time with the chunked loss (trl's chunked_nll)
 SAVED_BY_ACTIVATION = {
     "gpt2": 4,
     "phi": 4,
 }  # gelu_new is written out in four products; fused kernels keep one
+
+
+def attention_kernel(plan: Plan) -> str:
+    """What computes attention: "eager" code, or the kernel that torch picks for "sdpa".
+
+    Flash needs 16 bits, compute capability 8.0 and no mask; the memory-efficient kernel needs keys repeated
+    for grouped queries, which transformers does only beside a mask; what is left is "math", which keeps all
+    scores (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp; transformers' sdpa_attention.py).
+    """
+    grouped = plan.model.kv_heads < plan.model.heads
+    if plan.attention == "eager" or plan.model.traits.softcap:  # sdpa cannot cap its scores
+        return "eager"
+    half = plan.autocast or (plan.dtype != "fp32" and not (plan.quantized and plan.upcast != "none"))
+    ampere = not plan.gpu or gpu(plan.gpu).bf16
+    if plan.attention == "flash" or (plan.attention == "sdpa" and half and ampere and not masked(plan)):
+        return "flash"
+    return "math" if grouped and plan.attention == "sdpa" and not masked(plan) else "efficient"
+
+
+def masked(plan: Plan) -> bool:
+    """Whether sdpa is given a mask: for padding, or for keys that are more than the queries."""
+    return plan.padding or isinstance(plan.method, PrefixTuning)
 
 
 @dataclass(frozen=True)
@@ -59,6 +82,11 @@ class Activations:
         return isinstance(self.plan.method, Full)
 
     @cached_property
+    def kernel(self) -> str:
+        """What computes attention."""
+        return attention_kernel(self.plan)
+
+    @cached_property
     def targets(self) -> set[str]:
         """Names of the modules that the method adapts."""
         method = self.plan.method
@@ -68,21 +96,25 @@ class Activations:
     @cached_property
     def grouped(self) -> bool:
         """Whether keys and values are repeated for grouped queries before the kernel sees them."""
-        model, plan = self.plan.model, self.plan
-        return model.kv_heads < model.heads and (plan.attention in ("eager", "efficient") or plan.padding)
+        return self.plan.model.kv_heads < self.plan.model.heads and self.kernel != "flash"
 
     @cached_property
     def scores(self) -> int:
         """Elements of all attention scores of a layer."""
-        keys = self.tokens // self.plan.batch
-        keys += self.plan.virtual_tokens if isinstance(self.plan.method, PrefixTuning) else 0
-        return self.tokens * self.plan.model.heads * keys
+        return self.tokens * self.plan.model.heads * self.keys // self.plan.batch
+
+    @cached_property
+    def keys(self) -> int:
+        """Positions that have a key: a prefix adds its own."""
+        extra = self.plan.virtual_tokens if isinstance(self.plan.method, PrefixTuning) else 0
+        return self.tokens + self.plan.batch * extra
 
     def norm(self, width: int) -> int:
         """Kept by one norm: RMSNorm's fp32 copy of its input and, where trained, the product."""
         if self.plan.model.traits.norm == "layer":
             return self.tokens * (width * (4 if self.plan.autocast else self.stream) + 8)
-        return self.tokens * (4 * width + 4 + (width * self.stream if self.full else 0))
+        trained = 4 if self.plan.model.family.startswith("gemma") else self.stream
+        return self.tokens * (4 * width + 4 + (width * trained if self.full else 0))
 
     def inputs(self, linears: list[Linear]) -> int:
         """Kept of the input that these modules share, once or a copy each."""
@@ -115,16 +147,18 @@ class Activations:
         """Kept by a layer's attention block."""
         model, width = self.plan.model, self.attention
         linears = [linear for linear in model.linears() if linear.part == "attention"]
-        keys = model.q_width if self.grouped else model.kv_width
+        repeated = model.q_width if self.grouped else model.kv_width
         kept = self.norm(model.hidden) + self.inputs(linears[:-1]) + self.inputs(linears[-1:])
-        kept += self.tokens * width * (model.q_width + 2 * keys)
+        kept += width * (self.tokens * model.q_width + 2 * self.keys * repeated)
         if model.traits.qk_norm:
             kept += self.norm(model.q_width) + self.norm(model.kv_width)
-        if self.plan.attention == "eager":
-            kept += self.scores * (4 + (width if width < 4 else 0))
+        if self.kernel == "math":  # in fp32 throughout
+            kept += self.scores * 4 + self.tokens * 3 * model.q_width * (4 - width)
+        elif self.kernel == "eager":
+            kept += self.scores * (4 + (width if width < 4 else 0) + (width if model.traits.softcap else 0))
         else:
             kept += self.tokens * (model.q_width * (0 if self.full else width) + 4 * model.heads)
-            kept += self.tokens * self.tokens // self.plan.batch * width if self.plan.padding else 0
+            kept += self.tokens * self.keys // self.plan.batch * width if masked(self.plan) else 0
         return kept
 
     @cached_property
@@ -157,7 +191,7 @@ class Activations:
             weight = 2 * max(linear.inputs * linear.outputs for linear in model.linears())
         mlp = self.tokens * (3 * inner * self.linear + 2 * model.hidden * self.stream) + weight
         gradients = self.tokens * (2 * model.hidden * self.stream)
-        if self.plan.attention == "eager":
+        if self.kernel in ("eager", "math"):
             result = 2 if self.plan.dtype == "fp16" and width == 2 else 4
             gradients += self.scores * (8 + result - (width if width < 4 else 0))
         else:
@@ -171,10 +205,16 @@ class Activations:
         layer = self.attention_kept + self.mlp_kept
         if self.plan.checkpoints_memory:
             layer = self.tokens * model.hidden * self.stream
-        cache = 0
-        if self.plan.use_cache and not self.plan.checkpoints_memory:
-            cache = 2 * self.tokens * model.kv_width * self.attention if self.grouped else 0
-        return model.layers * (layer + cache) + self.norm(model.hidden)
+        cache = self.cache if self.grouped else 0  # else attention keeps the very tensors that are cached
+        return model.layers * layer + cache + self.norm(model.hidden)
+
+    @cached_property
+    def cache(self) -> int:
+        """Keys and values of all layers, when the model caches them; a prefix is given as a cache."""
+        cached = self.plan.use_cache or isinstance(self.plan.method, PrefixTuning)
+        if not cached or self.plan.checkpoints_memory:
+            return 0
+        return 2 * self.plan.model.layers * self.keys * self.plan.model.kv_width * self.linear
 
     @cached_property
     def casts(self) -> int:
@@ -203,10 +243,24 @@ class Activations:
             size = 1 << (-(-self.tokens // chunks) - 1).bit_length()
             return min(size, self.tokens) * vocab * width + self.tokens * plan.model.hidden * width + 2 * head
         held = width if plan.hold_output != "never" else 0
+        held += width if plan.model.traits.softcap else 0  # tanh keeps its output
         if plan.loss == "no_upcast":
             return self.tokens * vocab * (3 * width + held)
         forward, held = self._upcast_forward(held)
         return self.tokens * vocab * max(forward, 12 + held) + self.tokens * plan.model.hidden * self.linear
+
+    @cached_property
+    def held(self) -> int:
+        """Logits that the output keeps after the loss."""
+        kept = self.plan.hold_output != "never" and self.plan.loss in ("fp32", "no_upcast")
+        return self.tokens * self.plan.model.vocab * self.logit_width if kept else 0
+
+    @cached_property
+    def forward_logits(self) -> int:
+        """Logits and the loss as the forward ends."""
+        if self.plan.loss != "fp32":
+            return self.loss
+        return self.tokens * self.plan.model.vocab * self._upcast_forward(0)[0]
 
     def _upcast_forward(self, held: int) -> tuple[int, int]:
         """Bytes a logit in the forward of transformers' fp32 loss, and of those that are held."""

@@ -50,7 +50,15 @@ def _moments(plan: Plan) -> dict[str, dict[str, int]]:
         "gradients": gradients,
         "optimizer_temporaries": static.optimizer_temporaries(plan),
     }
-    return {"load": held, **_passes(plan, running, gradients), "step": step}
+    return {"load": held, **_passes(plan, running, gradients), "step": {**step, **_held(plan)}}
+
+
+def _held(plan: Plan) -> dict[str, int]:
+    """What the model's output keeps alive while the optimizer steps."""
+    if plan.hold_output not in ("step", "next"):
+        return {}
+    active = Activations(plan)
+    return {"activations": active.cache, "logits": active.held}
 
 
 def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, dict[str, int]]:
@@ -64,11 +72,13 @@ def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, di
     # at the last layer its gradients are not there yet, and its own activations are all that is left
     last = active.attention_kept if not plan.checkpoints_memory else hump
     end = {**running, "gradients": gradients, "activations": 0, "recompute": max(last, attention)}
-    held = active.tokens * plan.model.vocab * active.logit_width if plan.hold_output != "never" else 0
     for parts in (first, end):
-        parts["logits"] = held if plan.loss in ("fp32", "no_upcast") else 0
+        parts["logits"] = active.held
+    before = (
+        active.held + active.cache if plan.hold_output == "next" else 0
+    )  # the last output still has its name
     return {
-        "forward": {**running, "activations": kept, "recompute": layer},
-        "loss": {**running, "activations": kept, "logits": active.loss},
+        "forward": {**running, "activations": kept, "recompute": layer, "logits": before},
+        "loss": {**running, "activations": kept, "logits": max(active.loss, before + active.forward_logits)},
         "backward": max(first, end, key=lambda parts: sum(parts.values())),
     }

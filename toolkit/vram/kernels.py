@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from toolkit.plan import Plan
+from toolkit.vram.activations import attention_kernel
 
 aten = torch.ops.aten
 UPCAST = {functional.layer_norm, functional.cross_entropy, functional.softmax, functional.log_softmax}
@@ -48,7 +49,7 @@ class Flash(torch.autograd.Function):
 
 
 class Efficient(torch.autograd.Function):
-    """Memory-efficient attention (mem_eff_attention/kernel_backward.h): keeps q, k, v, output, log-sum-exp."""
+    """Memory-efficient attention (mem_eff_attention/kernel_backward.h): keeps q, k, v, out, log-sum-exp."""
 
     @staticmethod
     def forward(
@@ -95,13 +96,13 @@ def attention(plan: Plan) -> Callable[..., Any]:
     ) -> Any:
         if torch.is_autocast_enabled("cpu"):
             query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
-        half, grouped = query.dtype != torch.float32, key.shape[1] != query.shape[1]
-        if attn_mask is None and half and (plan.attention == "flash" or _has_flash(plan)):
+        kernel = attention_kernel(plan)
+        if kernel == "flash" and attn_mask is None:
             return flash(query, key, value)
-        if grouped and plan.attention == "efficient":
+        if key.shape[1] != query.shape[1] and kernel == "efficient":
             repeats = query.shape[1] // key.shape[1]
             key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
-        elif grouped:
+        if kernel == "math":
             return aten._scaled_dot_product_attention_math(
                 query, key, value, attn_mask, dropout_p, is_causal, enable_gqa=True
             )[0]
@@ -110,12 +111,6 @@ def attention(plan: Plan) -> Callable[..., Any]:
         return efficient(query, key, value, attn_mask)
 
     return scaled_dot_product_attention
-
-
-def _has_flash(plan: Plan) -> bool:
-    from toolkit.vram.gpus import gpu
-
-    return plan.attention != "efficient" and (not plan.gpu or gpu(plan.gpu).bf16)
 
 
 def temporaries(plan: Plan) -> Callable[[Any, tuple[Any, ...], Any], int]:
@@ -152,6 +147,8 @@ class CudaOperators(TorchFunctionMode):
             and args[0].dtype == torch.float16
         ):
             return torch._softmax(args[0], kwargs["dim"], True)
+        if func is functional.dropout and kwargs.get("training", True) and kwargs.get("p", 0.5) > 0:
+            return torch.native_dropout(args[0], kwargs.get("p", 0.5), True)[0]  # keeps a mask of bytes
         if func in UPCAST and torch.is_autocast_enabled("cpu"):
             args = tuple(_float(arg) for arg in args)
             kwargs = {key: _float(value) for key, value in kwargs.items()}
@@ -170,5 +167,6 @@ def cuda_kernels(plan: Plan) -> Iterator[None]:
     # transformers looks at positions' values to see that nothing is packed; fake tensors have none
     unpacked = patch.object(masking_utils, "find_packed_sequence_indices", lambda positions: None)
     fused = patch.object(functional, "scaled_dot_product_attention", attention(plan))
-    with unpacked, fused, CudaOperators():
+    numbers = patch.object(torch.Tensor, "item", lambda tensor: 1.0)  # optimizers read norms and steps
+    with unpacked, fused, numbers, CudaOperators():
         yield

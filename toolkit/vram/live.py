@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from toolkit.methods import IA3, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
+from toolkit.methods import Full, QLoRA
 from toolkit.models import NAMES, Architecture
 from toolkit.plan import Plan
+from toolkit.vram.activations import attention_kernel
 from toolkit.vram.static import BLOCK, NESTED_BLOCK
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-FOUR_BIT = ("compress_statistics", "quant_type")  # what peft asks of a 4-bit weight
+FOUR_BIT = ("compress_statistics", "quant_type", "quant_state")  # what a 4-bit weight carries
 
 
 def config_of(model: Architecture, attention: str) -> Any:
@@ -52,19 +54,18 @@ def config_of(model: Architecture, attention: str) -> Any:
     return config
 
 
-def build(plan: Plan, device: str = "cpu") -> Any:
-    """The plan's model, ready to train on `device`; inside a FakeTensorMode it takes no memory."""
+def build(plan: Plan) -> Any:
+    """The plan's model, ready to train but without storage; `materialize` gives it some."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        config = config_of(plan.model, "eager" if plan.attention == "eager" else "sdpa")
+        config = config_of(plan.model, "eager" if attention_kernel(plan) == "eager" else "sdpa")
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[plan.dtype])
         if isinstance(plan.method, QLoRA):
             _quantize(model, plan, plan.method)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = _prepare(model, plan)
-    _materialize(model, device)
     model.train()
     return model
 
@@ -88,40 +89,45 @@ def _linear4bit(module: nn.Linear, plan: Plan, method: QLoRA) -> Any:
     made.compute_dtype, made.compute_type_is_set = DTYPES[plan.compute_dtype], True
     made.quant_state, made.quant_storage, made.support_avx512bf16_for_cpu = None, torch.uint8, False
     packed = torch.empty(module.weight.numel() // 2, 1, dtype=torch.uint8)
-    weight = nn.Parameter(packed, requires_grad=False)
+    weight: Any = nn.Parameter(packed, requires_grad=False)
     weight.__dict__.update(compress_statistics=method.double_quant, quant_type=method.quant_type)
+    weight.quant_state = _quant_state(module.weight.shape, DTYPES[plan.dtype], method)
     made.weight = weight
-    made.meant = module.weight.shape, DTYPES[plan.dtype]
     return made
 
 
-def _quant_state(module: Any, method_nested: bool, device: str) -> Any:
+def _quant_state(shape: torch.Size, dtype: torch.dtype, method: QLoRA) -> Any:
     from bitsandbytes.functional import QuantState
 
-    shape, dtype = module.meant
     blocks = -(-shape.numel() // BLOCK)
-    state2 = None
-    if method_nested:
-        state2 = QuantState(
-            absmax=torch.empty(-(-blocks // NESTED_BLOCK), device=device),
-            code=torch.empty(256, device=device),
-            blocksize=NESTED_BLOCK,
-            dtype=torch.float32,
-        )
+    second = None
+    if method.double_quant:
+        scales = torch.empty(-(-blocks // NESTED_BLOCK))
+        second = QuantState(absmax=scales, code=torch.empty(256), blocksize=NESTED_BLOCK, dtype=torch.float32)
     return QuantState(
-        absmax=torch.empty(blocks, device=device, dtype=torch.uint8 if method_nested else torch.float32),
+        absmax=torch.empty(blocks, dtype=torch.uint8 if method.double_quant else torch.float32),
         shape=shape,
-        code=torch.empty(16, device=device),
+        code=torch.empty(16),
         blocksize=BLOCK,
-        quant_type=module.weight.quant_type,
+        quant_type=method.quant_type,
         dtype=dtype,
-        offset=torch.empty((), device=device) if method_nested else None,
-        state2=state2,
+        offset=torch.empty(()) if method.double_quant else None,
+        state2=second,
     )
 
 
-def _materialize(model: nn.Module, device: str) -> None:
-    """Give every parameter and buffer storage on `device`; tied ones stay tied."""
+def constants(state: Any) -> Iterator[tuple[Any, str]]:
+    """Where a 4-bit weight's constants are: (owner, name of the tensor)."""
+    yield from ((state, "absmax"), (state, "code"))
+    if state.nested:
+        yield from ((state, "offset"), (state.state2, "absmax"), (state.state2, "code"))
+
+
+def materialize(model: nn.Module, device: str) -> None:
+    """Give every parameter and buffer storage on `device`: none, in a FakeTensorMode."""
+    if hasattr(model, "prompt_tokens"):  # peft's positions of soft prompts are no buffer
+        tokens: Any = model.prompt_tokens
+        tokens.update({name: torch.empty(ids.shape, dtype=ids.dtype) for name, ids in tokens.items()})
     made: dict[int, nn.Parameter] = {}
     module: Any
     for module in model.modules():
@@ -129,20 +135,23 @@ def _materialize(model: nn.Module, device: str) -> None:
             if parameter is None:
                 continue
             if id(parameter) not in made:
-                data = torch.empty_like(parameter, device=device)
+                data = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
                 made[id(parameter)] = nn.Parameter(data, requires_grad=parameter.requires_grad)
                 kept = {key: parameter.__dict__[key] for key in FOUR_BIT if key in parameter.__dict__}
                 made[id(parameter)].__dict__.update(kept)
+                for owner, name_of in constants(kept["quant_state"]) if kept else ():
+                    tensor = getattr(owner, name_of)
+                    setattr(owner, name_of, torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
             module._parameters[name] = made[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = torch.empty_like(buffer, device=device)
-        if hasattr(module, "meant"):
-            module.weight.quant_state = _quant_state(module, module.weight.compress_statistics, device)
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
 
 
 def _prepare(model: Any, plan: Plan) -> Any:
-    from peft import get_peft_model, prepare_model_for_kbit_training
+    from peft import prepare_model_for_kbit_training
+
+    from toolkit.adapters import attach
 
     if plan.upcast == "all":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -151,7 +160,7 @@ def _prepare(model: Any, plan: Plan) -> Any:
         if plan.reentrant and not isinstance(plan.method, Full):
             model.enable_input_require_grads()
     if not isinstance(plan.method, Full):
-        model = get_peft_model(model, peft_config(plan), autocast_adapter_dtype=False)
+        model = attach(model, plan.method)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(DTYPES[plan.adapter_dtype])
@@ -161,26 +170,3 @@ def _prepare(model: Any, plan: Plan) -> Any:
                 for parameter in module.parameters():
                     parameter.data = parameter.data.float()
     return model
-
-
-def peft_config(plan: Plan) -> Any:
-    """The method in peft's terms."""
-    import peft
-
-    method, task = plan.method, peft.TaskType.CAUSAL_LM
-    if isinstance(method, LoRA):
-        return peft.LoraConfig(
-            task_type=task,
-            r=method.rank,
-            lora_alpha=method.alpha,  # type: ignore[arg-type]
-            lora_dropout=method.dropout,
-            target_modules=method.targets if isinstance(method.targets, str) else list(method.targets),
-            use_rslora=method.use_rslora,
-            use_dora=method.use_dora,
-        )
-    if isinstance(method, IA3):
-        return peft.IA3Config(
-            task_type=task, target_modules=list(method.targets), feedforward_modules=list(method.feedforward)
-        )
-    kinds = {PrefixTuning: peft.PrefixTuningConfig, PromptTuning: peft.PromptTuningConfig}
-    return kinds[type(method)](task_type=task, num_virtual_tokens=method.num_virtual_tokens)  # type: ignore[index, union-attr]

@@ -9,6 +9,7 @@ from toolkit.methods import Full
 from toolkit.plan import BYTES, Plan
 from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
 from toolkit.vram.memory import Interval, Memory
+from toolkit.vram.static import SMALLEST_PAGED
 
 A100 = GPU("A100", 80 * 2**30, "8.0")  # whose workspaces stand for a card that the plan does not name
 
@@ -23,11 +24,12 @@ def simulate(plan: Plan) -> Memory:
 
     from toolkit.vram.allocator import replay
     from toolkit.vram.kernels import cuda_kernels, temporaries
+    from toolkit.vram.live import build
     from toolkit.vram.trace import Trace, moments
 
-    trace = Trace(temporaries(plan))
+    trace, model = Trace(temporaries(plan)), build(plan)
     with FakeTensorMode(), cuda_kernels(plan):
-        run(plan, trace)
+        run(plan, model, trace)
     allocated, reserved = replay(trace.events, next(i for i, moment in trace.marks if moment == "second"))
     low, high = gpu(plan.gpu).context if plan.gpu else UNKNOWN_CONTEXT
     return Memory(
@@ -39,14 +41,14 @@ def simulate(plan: Plan) -> Memory:
     )
 
 
-def run(plan: Plan, trace: Any, device: str = "cpu") -> None:
+def run(plan: Plan, model: Any, trace: Any, device: str = "cpu") -> None:
     """Train two steps under `trace`."""
     import torch
 
-    from toolkit.vram.live import build
+    from toolkit.vram.live import materialize
     from toolkit.vram.step import optimizer_of, run_step
 
-    model = build(plan, device)
+    materialize(model, device)
     optimizer = optimizer_of(model, plan)
     workspace = (gpu(plan.gpu) if plan.gpu else A100).blas_workspace
     held: list[Any] = []
@@ -57,9 +59,19 @@ def run(plan: Plan, trace: Any, device: str = "cpu") -> None:
         for _ in range(2):  # one for this thread, one for autograd's
             stack.enter_context(trace.hold(workspace, "workspaces"))
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
-        trace.label([t for state in optimizer.state.values() for t in state.values()], "optimizer_states")
+        _states(optimizer, plan, trace)
         trace.mark("second")
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
+
+
+def _states(optimizer: Any, plan: Plan, trace: Any) -> None:
+    """Label the optimizer's states; large ones of a paged optimizer lie outside the card's allocator."""
+    states = [t for state in optimizer.state.values() for t in state.values()]
+    trace.label(states, "optimizer_states")
+    if plan.optimizer.startswith("paged"):
+        for state in states:
+            if hasattr(state, "numel") and state.numel() >= SMALLEST_PAGED:
+                trace.follow(state).size = 0
 
 
 def _load(model: Any, plan: Plan, trace: Any) -> None:
@@ -86,9 +98,10 @@ def _upcast(parameter: Any, plan: Plan) -> bool:
 
 
 def _born(parameter: Any, trace: Any) -> None:
+    from toolkit.vram.live import constants
+
     state = getattr(parameter, "quant_state", None)
     with trace.hold(state.shape.numel() * 2, "recompute") if state else contextlib.nullcontext():
         trace.label([parameter], "weights")
         if state:
-            nested = [state.state2.absmax, state.state2.code, state.offset] if state.nested else []
-            trace.label([state.absmax, state.code, *nested], "quant_constants")
+            trace.label([getattr(owner, name) for owner, name in constants(state)], "quant_constants")

@@ -66,5 +66,11 @@ def optimizer_states(plan: Plan) -> int:
 
 
 def optimizer_temporaries(plan: Plan) -> int:
-    """Bytes that the step itself needs: foreach kernels make one more copy of what is trained."""
-    return trainable_bytes(plan) if plan.optimizer in ("adamw", "sgd_momentum") else 0
+    """Bytes that the step itself needs: AdamW's foreach kernel makes one more copy of what is trained,
+    loops two or three of the largest tensor (torch/optim/adam.py, _adafactor.py); the rest work in place."""
+    copies = {"adamw_loop": 2, "adafactor": 3}.get(plan.optimizer, 0)
+    if copies and isinstance(plan.method, Full):
+        model = plan.model
+        matrices = [linear.inputs * linear.outputs for linear in model.linears()]
+        return copies * BYTES[plan.dtype] * max(model.vocab * model.hidden, *matrices, 0)
+    return trainable_bytes(plan) if plan.optimizer == "adamw" else 0

@@ -33,7 +33,7 @@ def optimizer_of(model: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
             trained, momentum=0.9 if plan.optimizer == "sgd_momentum" else 0.0, foreach=True
         )
     if plan.optimizer == "adafactor":
-        return torch.optim.Adafactor(trained, foreach=True)
+        return torch.optim.Adafactor(trained)
     fused, loop = plan.optimizer == "adamw_fused", plan.optimizer == "adamw_loop"
     return torch.optim.AdamW(trained, fused=fused or None, foreach=None if fused else not loop)
 
@@ -75,12 +75,14 @@ def run_step(
     device: str = "cpu",
     held: list[Any] | None = None,
 ) -> None:
-    """One optimizer step; `mark(moment)` is called as each moment begins, `held` keeps what the plan holds."""
+    """One optimizer step; `mark(moment)` is called as each moment begins, `held` keeps the output."""
     optimizer.zero_grad(set_to_none=plan.set_to_none)
     for _ in range(min(plan.accumulation, 2)):
         mark("forward")
         output, loss = _forward(model, ids, plan, mark, device)
-        if plan.hold_output == "never":
+        if plan.hold_output == "next" and held is not None:
+            held[:] = [output]
+        if plan.hold_output in ("never", "next"):
             del output
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
@@ -88,8 +90,6 @@ def run_step(
             del output
     mark("step")
     optimizer.step()
-    if plan.hold_output == "next" and held is not None:
-        held[:] = [output]
 
 
 class FusedLoss(torch.autograd.Function):
@@ -144,7 +144,7 @@ def _forward(
         if inputs[0].requires_grad:
             inputs[0].register_hook(lambda grad: mark("backward"))
 
-    def loss(logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+    def loss(logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         headless = plan.loss in ("chunked", "fused")
         return headless_loss(logits, head, labels, plan) if headless else loss_of(logits, labels, plan)
 

@@ -29,7 +29,7 @@ class Block:
     part: str = ""
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records births and deaths of all storages that operators make while the mode is on.
 
     `events` holds (block, born) in order, `marks` the index of the event where each moment began.
@@ -37,7 +37,7 @@ class Trace(TorchDispatchMode):
     """
 
     def __init__(self, temporaries: Temporaries | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[tuple[Block, bool]] = []
         self.marks: list[tuple[int, str]] = [(0, "load")]
         self.temporaries = temporaries
@@ -122,6 +122,8 @@ def moments(trace: Trace) -> dict[str, dict[str, int]]:
         while index >= start:
             first = first and upcoming != "second"
             moment, (start, upcoming) = upcoming, next(marks)
+            if not first and total > tops.get(moment, -1):
+                tops[moment], best[moment] = total, dict(live)
         part = block.part or BORN_IN.get(block.moment, "recompute")
         change = block.size if born else -block.size
         live[part] = live.get(part, 0) + change
