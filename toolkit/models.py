@@ -129,7 +129,7 @@ class Architecture:
             raise _unknown(family)
         traits, hidden, heads = FAMILIES[family], _need(config, "hidden"), _need(config, "heads")
         _check_uniform(config)
-        experts = int(_find(config, "experts") or 0) if traits.router else 0
+        experts = _need(config, "experts") if traits.router else 0
         return cls(
             family=family,
             name=name,

@@ -162,11 +162,29 @@ def _float(value: Any) -> Any:
 @contextlib.contextmanager
 def cuda_kernels(plan: Plan) -> Iterator[None]:
     """Inside, operators on CPU tensors keep and free what CUDA's would."""
-    from transformers import masking_utils
-
-    # transformers looks at positions' values to see that nothing is packed; fake tensors have none
-    unpacked = patch.object(masking_utils, "find_packed_sequence_indices", lambda positions: None)
     fused = patch.object(functional, "scaled_dot_product_attention", attention(plan))
     numbers = patch.object(torch.Tensor, "item", lambda tensor: 1.0)  # optimizers read norms and steps
-    with unpacked, fused, numbers, CudaOperators():
+    with unpacked(), fused, numbers, _products(plan), CudaOperators():
         yield
+
+
+def unpacked() -> Any:
+    """transformers looks at positions' values to see that nothing is packed; fake tensors have none."""
+    from transformers import masking_utils
+
+    return patch.object(masking_utils, "find_packed_sequence_indices", lambda positions: None)
+
+
+def _products(plan: Plan) -> Any:
+    """bitsandbytes before 0.43.2 kept the input of each 4-bit product (its pull request 1270)."""
+    if not plan.quantized or plan.bitsandbytes_version >= (0, 43, 2):
+        return contextlib.nullcontext()
+    from bitsandbytes.autograd._functions import MatMul4Bit
+
+    forward = MatMul4Bit.forward
+
+    def keeping(ctx: Any, inputs: torch.Tensor, *others: Any) -> Any:
+        ctx.inputs = inputs
+        return forward(ctx, inputs, *others)
+
+    return patch.object(MatMul4Bit, "forward", staticmethod(keeping))
