@@ -67,5 +67,5 @@ def test_contradictions_are_one_sentence(changes, words):
 
 def test_a_file_that_is_no_config(tmp_path):
     (tmp_path / "config.json").write_text("{not json")
-    with pytest.raises(ModelError, match="config.json válido"):
+    with pytest.raises(ModelError, match="não é um config"):
         Architecture.from_config(tmp_path)

@@ -27,7 +27,7 @@ def measure(plan: Plan, device: str = "cuda") -> Memory:
     from toolkit.vram.trace import Trace, moments
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise MeasureError("não há GPU CUDA nesta máquina: use estimate(plan) ou simulate(plan), que não precisam.")
+        raise MeasureError("não há GPU CUDA nesta máquina: use estimate(plan) ou simulate(plan), sem GPU.")
     trace = Trace()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -35,7 +35,7 @@ def measure(plan: Plan, device: str = "cuda") -> Memory:
     try:
         run(plan, build(plan), trace, device)
     except torch.OutOfMemoryError:
-        raise MeasureError("a memória da GPU acabou: veja com fit(plan, gpu) o que faria o plano caber.") from None
+        raise MeasureError("a memória da GPU acabou: fit(plan, gpu) diz o que faria o plano caber.") from None
     found = moments(trace)
     peak = max(sum(parts.values()) for parts in found.values())
     if device == "cpu":
@@ -47,7 +47,7 @@ def measure(plan: Plan, device: str = "cuda") -> Memory:
 
 
 def compare_memory(plan: Plan, *memories: Memory) -> list[dict[str, Any]]:
-    """Rows to show side by side: of each Memory its tiers in bytes, and its error in percent of the last one's.
+    """Rows to show side by side: each Memory's tiers in bytes, and its error in percent of the last.
 
     Without `memories`: the plan's estimate, its simulation and, where there is a GPU, its measurement.
     """

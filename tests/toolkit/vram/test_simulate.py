@@ -99,7 +99,7 @@ def test_compare_puts_errors_beside_the_last():
 
 @pytest.mark.slow
 def test_seven_billion_parameters_by_the_published_figure():
-    """A100, Mistral 7B in full, 4 x 4096 packed tokens: 72,434,837,504 bytes (fms-acceleration, a100_80gb.csv)."""
+    """Mistral 7B in full on an A100, 4 x 4096 tokens: fms-acceleration, a100_80gb.csv, bytes."""
     mistral = Plan(
         "Mistral-7B-v0.1",
         Full(),
