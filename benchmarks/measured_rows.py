@@ -135,7 +135,9 @@ def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
 def _fms(raw: dict[str, str]) -> dict[str, Any]:
     """fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences, in pure bf16 or with autocast as
     the row's notes say; stock bitsandbytes through TRL's cast of the norms."""
+    fused = {"fused Triton CE (foak)": "in_place", "Liger fused linear CE": "fused"}
     return {
+        "loss": fused.get(raw["loss_impl"], "fp32"),
         "attention": "flash",
         "autocast": "AMP autocast on" in raw["notes"],
         "upcast": "norms" if "norms went fp32" in raw["notes"] else "none",

@@ -54,6 +54,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _simulated(row: Row, errors: dict[str, list[float]], show: bool) -> None:
+    if row.plan.model.experts and row.plan.transformers_version < (5, 0):
+        return  # the installed transformers has no 4-bit experts any more: the closed form alone knows them
     memory = simulate(row.plan)
     errors["simulate"].append(_percent(memory.allocated.value, row.allocated))
     if row.reserved:

@@ -24,7 +24,7 @@ Optimizer = Literal[
     "sgd_momentum",
 ]
 Attention = Literal["eager", "sdpa", "efficient", "flash"]
-Loss = Literal["fp32", "no_upcast", "chunked", "fused"]
+Loss = Literal["fp32", "in_place", "no_upcast", "chunked", "fused"]
 Upcast = Literal["none", "norms", "all"]
 Hold = Literal["never", "backward", "step", "next"]
 
@@ -47,6 +47,7 @@ class Plan:
     not-quantised weights are made fp32 before training: "all" is peft's `prepare_model_for_kbit_training`,
     "norms" TRL's of 2024. `attention="sdpa"` takes the kernel that torch picks on the card, "efficient" pins
     the memory-efficient one. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
+    "in_place" the same with a Triton kernel that writes the gradient over the logits (Unsloth, fms),
     "chunked" TRL's of 2026, "fused" Liger's. `set_to_none` frees the gradients between steps; `use_cache`
     leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer;
     `hold_output` keeps the model's output (its logits) alive through the backward, the step, or until the

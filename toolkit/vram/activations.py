@@ -247,25 +247,30 @@ class Activations:
         if plan.loss == "no_upcast":
             return self.tokens * vocab * (3 * width + held)
         forward, held = self._upcast_forward(held)
-        return self.tokens * vocab * max(forward, 12 + held) + self.tokens * plan.model.hidden * self.linear
+        backward = 4 + width if plan.loss == "in_place" else 12
+        return (
+            self.tokens * vocab * max(forward, backward + held)
+            + self.tokens * plan.model.hidden * self.linear
+        )
 
     @cached_property
     def held(self) -> int:
         """Logits that the output keeps after the loss."""
-        kept = self.plan.hold_output != "never" and self.plan.loss in ("fp32", "no_upcast")
+        kept = self.plan.hold_output != "never" and self.plan.loss not in ("chunked", "fused")
         return self.tokens * self.plan.model.vocab * self.logit_width if kept else 0
 
     @cached_property
     def forward_logits(self) -> int:
         """Logits and the loss as the forward ends."""
-        if self.plan.loss != "fp32":
+        if self.plan.loss not in ("fp32", "in_place"):
             return self.loss
         return self.tokens * self.plan.model.vocab * self._upcast_forward(0)[0]
 
     def _upcast_forward(self, held: int) -> tuple[int, int]:
         """Bytes a logit in the forward of transformers' fp32 loss, and of those that are held."""
         width, version = self.logit_width, self.plan.transformers_version
+        softmax = 0 if self.plan.loss == "in_place" else 4
         if version < (4, 46):
-            return 12, 4 if held else 0
-        copies = width + (4 if width < 4 else 0) + 4
+            return 8 + softmax, 4 if held else 0
+        copies = width + (4 if width < 4 else 0) + softmax
         return copies + (4 if version < (4, 50) else 0), held

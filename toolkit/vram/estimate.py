@@ -71,7 +71,8 @@ def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, di
     first = {**running, "activations": kept, "recompute": hump}
     # at the last layer its gradients are not there yet, and its own activations are all that is left
     last = active.attention_kept if not plan.checkpoints_memory else hump
-    end = {**running, "gradients": gradients, "activations": 0, "recompute": max(last, attention)}
+    there = gradients - (static.last_gradients(plan) if plan.checkpoints_memory else 0)
+    end = {**running, "gradients": there, "activations": 0, "recompute": max(last, attention)}
     for parts in (first, end):
         parts["logits"] = active.held
     before = (

@@ -38,6 +38,28 @@ def optimizer_of(model: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trained, fused=fused or None, foreach=None if fused else not loop)
 
 
+class InPlaceLoss(torch.autograd.Function):
+    """Cross-entropy by a Triton kernel: keeps the logits only, and writes their gradient over them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(tokens, vocab), (tokens,) -> a number."""
+        ctx.logits = logits
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """The logits' storage, which holds their gradient now."""
+        return ctx.logits, None
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """The mean loss of logits of shape (batch, tokens, vocab)."""
+    kernel: Any = InPlaceLoss.apply if plan.loss == "in_place" else functional.cross_entropy
+    loss: torch.Tensor = kernel(logits.view(-1, logits.shape[-1]), labels.view(-1))
+    return loss
+
+
 def loss_of(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Causal cross-entropy; logits of shape (batch, tokens, vocab), labels (batch, tokens)."""
     if plan.loss != "no_upcast":
@@ -47,9 +69,9 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Ten
         50,
     ):  # copies the logits without the last position (transformers 4.48, loss_utils.py)
         shifted, labels = logits[..., :-1, :].contiguous(), labels[..., 1:].contiguous()
-        return functional.cross_entropy(shifted.view(-1, shifted.shape[-1]), labels.view(-1))
+        return cross_entropy(shifted, labels, plan)
     labels = functional.pad(labels, (0, 1), value=-100)[..., 1:].contiguous()
-    return functional.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
+    return cross_entropy(logits, labels, plan)
 
 
 @contextlib.contextmanager

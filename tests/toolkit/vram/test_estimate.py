@@ -98,7 +98,7 @@ def test_bits_a_parameter_of_nf4():
     """0.5 + 4/64 bytes, and with double quantization 0.5 + 1/64 + 4/(64 * 256): QLoRA, section 3."""
     for double, bits in ((False, 4.5), (True, 4.127)):
         quantized = plan(QLoRA(double_quant=double)).change(model=architecture(num_hidden_layers=40))
-        packed = static.quantized_weights(quantized.model)
+        packed = static.quantized_weights(quantized)
         found = 4 + 8 * static.quant_constants(quantized) / packed
         assert found == pytest.approx(bits, rel=0.01)
 
