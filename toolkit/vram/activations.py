@@ -189,7 +189,10 @@ class Activations:
         weight = 0
         if self.plan.quantized:
             weight = 2 * max(linear.inputs * linear.outputs for linear in model.linears())
-        mlp = self.tokens * (3 * inner * self.linear + 2 * model.hidden * self.stream) + weight
+        copies = (
+            2 if self.full else 3
+        )  # of the inner width; in full fine-tuning one kept product is freed first
+        mlp = self.tokens * (copies * inner * self.linear + 2 * model.hidden * self.stream) + weight
         gradients = self.tokens * (2 * model.hidden * self.stream)
         if self.kernel in ("eager", "math"):
             result = 2 if self.plan.dtype == "fp16" and width == 2 else 4

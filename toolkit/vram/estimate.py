@@ -68,7 +68,7 @@ def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, di
     mlp, attention = active.layer_working
     layer = active.attention_kept + active.mlp_kept if plan.checkpoints_memory else 0
     hump = max(layer + mlp, layer - active.mlp_kept + attention if layer else attention)
-    first = {**running, "activations": kept, "recompute": hump}
+    first = {**running, "activations": kept - active.norm(plan.model.hidden), "recompute": hump}
     # at the last layer its gradients are not there yet, and its own activations are all that is left
     last = active.attention_kept if not plan.checkpoints_memory else hump
     there = gradients - (static.last_gradients(plan) if plan.checkpoints_memory else 0)
