@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from toolkit.plan import Plan
 from toolkit.vram import static
-from toolkit.vram.activations import Activations
+from toolkit.vram.activations import Activations, attention_kernel
 from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
 from toolkit.vram.memory import Interval, Memory
 
-TYPICAL = GPU(
-    "A100 80 GB", 80 * 2**30, "8.0"
-)  # whose workspaces stand for a card that the plan does not name
+TYPICAL = GPU("A100", 80 * 2**30, "8.0")  # whose workspaces stand for a card that the plan does not name
 SPREAD = 0.04  # the closed form's largest distance from the simulation over the tests' grid
-FRAGMENTS = (1.05, 1.20)  # reserved over allocated, middle and largest, in the simulation over the same grid
+# Reserved over allocated in the simulation over that grid, middle and largest. Attention that keeps all scores
+# takes and frees large blocks of several sizes, which fit badly into each other's places.
+FRAGMENTS = {True: (1.15, 1.45), False: (1.08, 1.25)}
+SEGMENTS = 4 * 20 * 2**20  # segments of 20 MiB that are partly used, which small models feel
 
 
 def estimate(plan: Plan) -> Memory:
@@ -25,9 +26,11 @@ def estimate(plan: Plan) -> Memory:
     peak = max(sum(parts.values()) for parts in moments.values())
     context = gpu(plan.gpu).context if plan.gpu else UNKNOWN_CONTEXT
     allocated = Interval(int(peak * (1 - SPREAD)), peak, int(peak * (1 + SPREAD)))
-    reserved = Interval(allocated.low, int(peak * FRAGMENTS[0]), int(peak * FRAGMENTS[1]))
-    middle = sum(context) // 2
-    process = Interval(reserved.low + context[0], reserved.value + middle, reserved.high + context[1])
+    middle, largest = FRAGMENTS[attention_kernel(plan) in ("eager", "math")]
+    reserved = Interval(allocated.low, int(peak * middle), int(peak * largest) + SEGMENTS)
+    process = Interval(
+        reserved.low + context[0], reserved.value + sum(context) // 2, reserved.high + context[1]
+    )
     return Memory("estimate", moments, allocated, reserved, process)
 
 
