@@ -4,8 +4,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.converters import Autograde
-from nbgrader.preprocessors import GetGrades
+from nbgrader.preprocessors import Execute, GetGrades, SaveAutoGrades
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from autograder import Refusal, publish
+from autograder.intake.roster import Student
+from autograder.judge.execute import KERNEL, KERNELS, SaveVerdicts, TrustedExecute
 from autograder.rebuild import Rebuild
 from autograder.reports import export, feedback
 from autograder.reports.outputs import PlainOutputs
@@ -48,7 +50,13 @@ def configure(c: Config, root: Path) -> None:
     c.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db?timeout=60"
     stock = Autograde.class_traits()
     c.Autograde.sanitize_preprocessors = [Rebuild, *stock["sanitize_preprocessors"].default()]
-    c.Autograde.autograde_preprocessors = [*stock["autograde_preprocessors"].default(), PlainOutputs]
+    ours = {Execute: TrustedExecute, SaveAutoGrades: SaveVerdicts}
+    grading = [ours.get(step, step) for step in stock["autograde_preprocessors"].default()]
+    c.Autograde.autograde_preprocessors = [*grading, PlainOutputs]
+    # The grader's kernel, for this process and those that it starts; students' notebooks keep "python3".
+    jupyter_path = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(dict.fromkeys(filter(None, (str(KERNELS), *jupyter_path))))
+    c.Execute.kernel_name = KERNEL
     c.Execute.timeout = 30
     c.Execute.error_on_timeout = {"ename": "Timeout", "evalue": "", "traceback": [feedback.OUT_OF_TIME]}
     c.Execute.shutdown_kernel = "immediate"
@@ -136,6 +144,13 @@ class Course:
             raise Refusal(
                 f"The course has no lesson {lesson!r}; it has: {known}. Name one of these with --lesson."
             )
+
+    def enrol(self, roster: Sequence[Student]) -> None:
+        """Write the class list into the gradebook; who is in it already gets the new name and e-mail."""
+        with self.gradebook() as gradebook:
+            for student in roster:
+                details = {k: v for k, v in asdict(student).items() if k != "id" and v}
+                gradebook.update_or_create_student(student.id, **details)
 
     def write_feedback(self, lesson: str, student: str) -> Path:
         """Write a student's feedback page from what the gradebook and `autograded/` hold; give its path."""

@@ -14,6 +14,7 @@ from autograder import Refusal
 from autograder.course import Course
 from autograder.grading import Graded, commit, grade, write_skeleton
 from autograder.records import fingerprint, write_record
+from autograder.runtime.client import ensure_zygote
 
 TRIES = 3  # how often a submission may take its worker with it before it is given up
 # A worker that shares the terminal would answer a Ctrl-C with a traceback; the grader closes it in any case.
@@ -41,6 +42,7 @@ def _connect(scheduler: str) -> Client:
 
 
 def _local(workers: int, folder: str) -> LocalCluster:
+    ensure_zygote()  # one for all workers, which find it by the environment
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,  # nbgrader changes the working directory of its process

@@ -1,0 +1,219 @@
+"""nbgrader's execution with the tests taken out of the student's kernel, its scores taken from the judge."""
+
+import hashlib
+import json
+import signal
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import Execute, SaveAutoGrades
+from nbgrader.utils import is_grade, is_locked, is_solution
+from traitlets import Float, Integer
+
+import autograder.runtime
+from autograder.judge.process import HIDDEN, MESSAGE, Verdict, defined_by
+from autograder.runtime.client import Walled, default_policy
+from autograder.runtime.provisioner import WalledProvisioner
+
+KERNELS = Path(autograder.runtime.__file__).parent / "jupyter"
+KERNEL = "walled"
+IN_KERNEL = "in-kernel"  # tag with which an author lets a test run in the student's kernel, as nbgrader does
+SERVE = "__import__('autograder.judge.server', fromlist=['serve']).serve(get_ipython().user_ns)"
+DEAD = "O processo do seu código terminou aqui ({})."
+LATE = "O tempo desta entrega acabou antes desta célula."
+
+
+class TrustedExecute(Execute):  # type: ignore[misc]
+    """In place of Execute in `c.Autograde.autograde_preprocessors`: answers in a sandbox, tests beside it."""
+
+    call_timeout = Float(20, help="Seconds that one call of a test into student code may take.").tag(
+        config=True
+    )
+    item_timeout = Float(60, help="Seconds that one test cell may take.").tag(config=True)
+    submission_timeout = Float(600, help="Seconds for all cells of a submission.").tag(config=True)
+    output_bytes = Integer(
+        1_000_000, help="Bytes of output that a cell keeps; ten times as many end it."
+    ).tag(config=True)
+    output_messages = Integer(1_000, help="Messages that a cell keeps; ten times as many end it.").tag(
+        config=True
+    )
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        """Run the notebook; `resources["verdicts"]` has what the judge found, by grade id."""
+        self.store_widget_state = False
+        self.verdicts: dict[str, Verdict] = {}
+        self.incidents: list[str] = []
+        self.lethal: set[int] = set()  # cells that took their kernel with them: not run again
+        self.stale = False
+        self.given: list[str] = []
+        self.end = time.monotonic() + self.submission_timeout
+        answers, self.seed = self._lesson(nb, resources)
+        inside, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        judge = Walled("judge", default_policy(), [inside.fileno()], sorted(answers))
+        inside.close()
+        try:
+            nb, resources = super().preprocess(nb, resources)
+        finally:
+            judge.kill()
+            self.control.close()
+        resources["verdicts"] = self.verdicts
+        resources["record"] = {"seed": self.seed, "incidents": self.incidents}
+        return nb, resources
+
+    def _lesson(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[set[str], int]:
+        """The names that the lesson's answers define, and a seed: for the same bytes the same."""
+        names, course = resources["nbgrader"], CourseDirectory(parent=self)
+        folder = course.format_path(course.source_directory, ".", names["assignment"])
+        source = nbformat.read(f"{folder}/{names['notebook']}.ipynb", as_version=4)
+        codes = [cell for cell in source.cells if cell.cell_type == "code" and is_solution(cell)]
+        digest = hashlib.sha256(repr([cell.source for cell in (*source.cells, *nb.cells)]).encode()).digest()
+        return {name for cell in codes for name in defined_by(cell.source)}, int.from_bytes(digest[:6])
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict[str, Any], index: int
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Run a cell where it belongs; whatever becomes of it, the next one has its chance."""
+        if cell.cell_type != "code" or not cell.source.strip():
+            return cell, resources
+        cell.metadata.get("tags", [])[:] = [
+            t for t in cell.metadata.get("tags", []) if t != self.skip_cells_with_tag
+        ]
+        trusted = is_grade(cell) and not is_solution(cell) and IN_KERNEL not in cell.metadata.get("tags", [])
+        if time.monotonic() > self.end:
+            self._set_verdict(cell, Verdict(0, LATE, "submission out of time")) if trusted else None
+        elif trusted:
+            self._judge(cell, index)
+        else:
+            self._run(cell, index)
+            if is_locked(cell):
+                self._send(cell.source)
+                self._answer()
+        return cell, resources
+
+    def _run(self, cell: NotebookNode, index: int) -> bool:
+        """Run a cell in the student's kernel, in a fresh one where need be; whether the kernel lives on."""
+        self.size = self.count = 0
+        try:
+            if self.stale:
+                self._start_afresh(index)
+            self.execute_cell(cell, index, store_history=True)
+        except Exception as error:  # whatever a kernel can do to its client
+            self.stale = True
+            self.lethal.add(index)
+            self.incidents.append(f"cell {index}: {type(error).__name__}")
+            cell.outputs = [
+                *cell.get("outputs", [])[:20],
+                _error("KernelDied", DEAD.format(type(error).__name__)),
+            ]
+        return not self.stale
+
+    def _start_afresh(self, upto: int) -> None:
+        """A new kernel in which the cells before `upto` have run, those apart that killed one."""
+        self._cleanup_kernel()
+        self.km = self.create_kernel_manager()
+        self.start_new_kernel()
+        self.start_new_kernel_client()
+        self.stale = False
+        for index, cell in enumerate(self.nb.cells[:upto]):
+            if (
+                cell.cell_type == "code"
+                and index not in self.lethal
+                and cell.source.strip()
+                and not _is_test(cell)
+            ):
+                kept = list(cell.get("outputs", []))
+                self.execute_cell(cell, index, store_history=True)
+                cell.outputs = kept
+
+    def _judge(self, cell: NotebookNode, index: int) -> None:
+        """Let the judge run a test while the student's kernel serves it."""
+        serving = NotebookNode(cell_type="code", source=SERVE, metadata={}, outputs=[], execution_count=None)
+        with ThreadPoolExecutor(1) as pool:
+            answer: Future[Verdict] | None = None
+            try:
+                if self.stale:
+                    self._start_afresh(index)
+                self.size = self.count = 0
+                self._send(cell.source, self.km.provisioner.judge_line)
+                answer = pool.submit(self._answer, self.km.provisioner)
+                self.execute_cell(serving, index, store_history=False)
+            except Exception as error:
+                self.stale = True
+                self.incidents.append(f"cell {index}: {type(error).__name__}")
+                if answer:
+                    self.km.provisioner.end_line()
+            verdict = (
+                answer.result() if answer else Verdict(0, DEAD.format("não pôde ser refeito"), "no kernel")
+            )
+        self.nb.cells[index] = cell
+        self.stale = self.stale or verdict.lost
+        cell.outputs = (
+            [] if HIDDEN[0] in cell.source else [o for o in serving.outputs if o.output_type == "stream"]
+        )
+        self._set_verdict(cell, verdict)
+
+    def _set_verdict(self, cell: NotebookNode, verdict: Verdict) -> None:
+        name = cell.metadata["nbgrader"]["grade_id"]
+        self.verdicts[name] = verdict
+        if verdict.incident:
+            self.incidents.append(f"{name}: {verdict.incident}")
+        if verdict.message:
+            cell.outputs = [*cell.get("outputs", []), _error("Teste", verdict.message)]
+
+    def _send(self, source: str, line: socket.socket | None = None) -> None:
+        request = {"source": source, "seed": self.seed, "seconds": self.call_timeout}
+        socket.send_fds(self.control, [json.dumps(request).encode()], [line.fileno()] if line else [])
+
+    def _answer(self, provisioner: WalledProvisioner | None = None) -> Verdict:
+        """The judge's verdict; a kernel that it has lost patience with is ended at once."""
+        self.control.settimeout(self.item_timeout)
+        try:
+            verdict = Verdict(**json.loads(self.control.recv(MESSAGE)))
+        except (OSError, ValueError):
+            verdict = Verdict(0, "O teste não terminou a tempo.", "the judge gave no verdict", lost=True)
+        if verdict.lost and provisioner and provisioner.walled:
+            provisioner.walled.signal(signal.SIGKILL)
+        return verdict
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
+        """As the parent's, with an end to what a cell may say."""
+        self.count += 1
+        self.size += len(repr(msg["content"]))
+        kept = self.size <= self.output_bytes and self.count <= self.output_messages
+        if self.size > 10 * self.output_bytes or self.count > 10 * self.output_messages:
+            self.incidents.append(f"cell {cell_index}: flood of output")
+            self.km.provisioner.walled.signal(signal.SIGKILL)
+        if not kept and msg["msg_type"] != "status":
+            return None
+        return super().process_message(msg, cell, cell_index)
+
+
+def _is_test(cell: NotebookNode) -> bool:
+    return is_grade(cell) and not is_solution(cell) and IN_KERNEL not in cell.metadata.get("tags", [])
+
+
+def _error(kind: str, sentence: str) -> NotebookNode:
+    output: NotebookNode = new_output("error", ename=kind, evalue=sentence, traceback=[sentence])
+    return output
+
+
+class SaveVerdicts(SaveAutoGrades):  # type: ignore[misc]
+    """In place of SaveAutoGrades: a test's points are the judge's, its outputs decide nothing."""
+
+    def _add_score(self, cell: NotebookNode, resources: dict[str, Any]) -> None:
+        name = cell.metadata["nbgrader"]["grade_id"]
+        verdict = resources.get("verdicts", {}).get(name)
+        if verdict is None:  # by hand, or in the kernel because the author says so
+            super()._add_score(cell, resources)
+            return
+        grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
+        grade.auto_score = verdict.share * cell.metadata["nbgrader"]["points"]
+        grade.needs_manual_grade = grade.manual_score is not None
+        self.gradebook.db.commit()

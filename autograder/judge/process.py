@@ -1,0 +1,166 @@
+"""The trusted process: runs given cells and tests, with the student's names remote, and gives verdicts."""
+
+import ast
+import builtins
+import json
+import random
+import socket
+import sys
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from IPython.core.inputtransformer2 import TransformerManager
+
+from autograder.judge.remote import Wall
+from autograder.judge.wire import Incident
+
+MESSAGE = 4 << 20
+HIDDEN = ("### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test found: the share of its points (0 to 1), and a sentence for the student."""
+
+    share: float
+    message: str = ""
+    incident: str = ""  # what the student's side did against the rules, for the record
+    lost: bool = False  # whether the student's process is of no more use
+
+
+class Names(dict[str, Any]):
+    """A test's global names; those that only the student's answers define are fetched over the wall."""
+
+    def __init__(self, answers: Collection[str]) -> None:
+        super().__init__(__name__="__main__", __builtins__=builtins)
+        self.answers, self.wall = answers, None
+
+    wall: Wall | None
+
+    def __missing__(self, name: str) -> Any:
+        if self.wall is None or name not in self.answers:
+            raise KeyError(name)
+        return self.wall.ask("get", "", name)
+
+
+class _Main(ModuleType):
+    """Where pickle looks for classes and functions of the given cells."""
+
+    def __init__(self, names: Names) -> None:
+        super().__init__("__main__")
+        object.__setattr__(self, "_names", names)
+
+    def __getattr__(self, name: str) -> Any:
+        names = object.__getattribute__(self, "_names")
+        if dict.__contains__(names, name):
+            return dict.__getitem__(names, name)
+        raise AttributeError(name)
+
+
+def run(fds: tuple[int, ...], answers: list[str]) -> None:
+    """Serve the grader on fds[0]: a request is a cell, for a test with the line to the student's process."""
+    control = socket.socket(fileno=fds[0])
+    names = Names(frozenset(answers))
+    sys.modules["__main__"] = _Main(names)
+    while True:
+        text, lines, *_ = socket.recv_fds(control, MESSAGE, 1)
+        if not text:
+            return
+        control.send(json.dumps(asdict(_judge(names, json.loads(text), lines))).encode())
+
+
+def _judge(names: Names, request: dict[str, Any], lines: list[int]) -> Verdict:
+    seed(request["seed"])
+    if not lines:
+        return _outcome(names, request["source"])
+    with socket.socket(fileno=lines[0]) as line:
+        names.wall = Wall(line, request["seconds"])
+        verdict = _outcome(names, request["source"])
+        try:
+            if not verdict.lost:
+                names.wall.done()
+        except (Incident, OSError):
+            pass  # gone after its last answer: the next cell gets a fresh one
+        names.wall = None
+    return verdict
+
+
+def seed(number: int) -> None:
+    """Hidden inputs are drawn from here."""
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+def _outcome(names: Names, source: str) -> Verdict:
+    wall, earned = names.wall, [0.0]
+    names["credit"] = lambda share: earned.append(min(1.0, max(earned[-1], float(share))))
+    try:
+        exec(compile(TransformerManager().transform_cell(source), "test", "exec"), names)
+        if wall is not None and wall.incident is not None:
+            raise wall.incident
+    except Incident as incident:
+        sentence = f"O teste parou: {incident}."
+        return Verdict(0.0, sentence, str(incident), lost=incident.lost)
+    except BaseException as error:
+        return Verdict(earned[-1], _message(error, source))
+    return Verdict(1.0)
+
+
+def _message(error: BaseException, source: str) -> str:
+    """The author's sentence, or what can be said without showing a hidden test."""
+    line = _line(error.__traceback__)
+    hidden = _is_hidden(source, line)
+    kind = type(error).__name__
+    if getattr(error, "by_student", False):
+        if isinstance(error, NotImplementedError):
+            return "Exercício ainda não feito."
+        return f"O seu código levantou {kind}" + ("." if hidden else f": {error}")
+    if isinstance(error, AssertionError):
+        if error.args:
+            return str(error)
+        return "Um teste escondido falhou." if hidden else f"Falhou: {source.splitlines()[line - 1].strip()}"
+    if isinstance(error, NameError):
+        return (
+            f"O teste usa um nome que a resposta não define: {error}"
+            if not hidden
+            else "Falta um nome na resposta."
+        )
+    return f"O teste não pôde usar a resposta ({kind})" + ("." if hidden else f": {error}")
+
+
+def _line(trace: TracebackType | None) -> int:
+    found = 1
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "test" and trace.tb_frame.f_code.co_name == "<module>":
+            found = trace.tb_lineno
+        trace = trace.tb_next
+    return found
+
+
+def _is_hidden(source: str, line: int) -> bool:
+    hidden = False
+    for text in source.splitlines()[:line]:
+        hidden = HIDDEN[0] in text or (hidden and HIDDEN[1] not in text)
+    return hidden
+
+
+def defined_by(source: str) -> set[str]:
+    """The names that a cell defines at its top level, imports apart: what tests may ask for."""
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(source))
+    except SyntaxError:
+        return set()
+    found = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+    stored = (node for part in tree.body if not hasattr(part, "name") for node in ast.walk(part))
+    return found | {
+        node.id for node in stored if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }

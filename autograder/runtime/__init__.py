@@ -1,0 +1,1 @@
+"""Where student code runs: kernels forked from a warm process into a sandbox."""

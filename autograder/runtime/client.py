@@ -1,0 +1,144 @@
+"""The grader's side of the warm parent: starts it once a machine, and asks it for walled processes."""
+
+import atexit
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import autograder
+from autograder import Refusal
+from autograder.runtime.sandbox import ENVIRONMENT, KEPT_ENVIRONMENT, PROTECTIONS, Policy
+from autograder.runtime.zygote import MESSAGE
+
+SOCKET_VARIABLE = "AUTOGRADER_ZYGOTE"
+WEAKER_VARIABLE = "AUTOGRADER_WEAKER_SANDBOX"
+START_SECONDS = 120
+
+
+def ensure_zygote() -> str:
+    """The path of the warm parent's socket; starts one where neither this process nor its parent has.
+
+    Processes that this one starts find the same one by the environment; it ends with this process.
+    """
+    path = os.environ.get(SOCKET_VARIABLE, "")
+    return path if path and Path(path).exists() else _start_zygote()
+
+
+def _start_zygote() -> str:
+    if sys.platform != "linux":
+        raise Refusal("Student code is run only on Linux, walled in: grade in a Linux machine or container.")
+    folder = tempfile.mkdtemp(prefix="zygote-")
+    path = f"{folder}/socket"
+    # No secret of the grader's environment: every student's process inherits what this one has.
+    kept = {name: os.environ[name] for name in ("HOME", *KEPT_ENVIRONMENT) if name in os.environ}
+    packages = str(Path(autograder.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "autograder.runtime.zygote", path],
+        env=ENVIRONMENT | kept | {"PYTHONPATH": packages, "TMPDIR": folder},
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(_stop_zygote, process, folder, os.getpid())
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], START_SECONDS)[0] or not process.stdout.readline():
+        raise Refusal("The warm parent of the students' kernels did not start; its reason stands above.")
+    os.environ[SOCKET_VARIABLE] = path
+    return path
+
+
+def _stop_zygote(process: subprocess.Popen[bytes], folder: str, owner: int) -> None:
+    if os.getpid() == owner:
+        os.environ.pop(SOCKET_VARIABLE, None)
+        assert process.stdin is not None
+        process.stdin.close()  # its lifeline
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def default_policy(**limits: Any) -> Policy:
+    """Limits as given, and the protections that the instructor has waived in so many words."""
+    waived = tuple(filter(None, os.environ.get(WEAKER_VARIABLE, "").split(",")))
+    unknown = set(waived) - PROTECTIONS.keys()
+    if unknown:
+        raise Refusal(f"No protection is called {', '.join(unknown)}; there are: {', '.join(PROTECTIONS)}.")
+    cache = Path(os.environ.get("TOOLKIT_CACHE") or Path.home() / ".cache" / "aula-peft")
+    models = (str(cache),) if cache.is_dir() else ()
+    return Policy(**{"waived": waived, "read_only": models, **limits})
+
+
+class Walled:
+    """A walled process; it dies when this object is closed, or the process that holds it."""
+
+    def __init__(
+        self,
+        role: str,
+        policy: Policy,
+        fds: Sequence[int] = (),
+        argument: Any = None,
+        content: Path | None = None,
+    ) -> None:
+        """Start it, with open files and an argument that its role understands; wait until it is walled in.
+
+        `content`: a folder of which its home gets a copy. Raises Refusal where a protection is missing.
+        """
+        request = {
+            "role": role,
+            "policy": asdict(policy),
+            "argument": argument,
+            "content": content and str(content),
+        }
+        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.connection.connect(ensure_zygote())
+        self.exit_code: int | None = None
+        socket.send_fds(self.connection, [json.dumps(request).encode()], list(fds))
+        self.connection.settimeout(START_SECONDS)
+        news = self._news()
+        if "ready" not in news:
+            self.close()
+            reason = news.get("error", "it ended at once")
+            raise Refusal(
+                f"The sandbox cannot be built here: {reason}. Run `autograder doctor` to see what is missing."
+            )
+
+    def _news(self) -> Mapping[str, Any]:
+        text = self.connection.recv(MESSAGE)
+        news: Mapping[str, Any] = json.loads(text) if text else {"ended": -1}
+        self.exit_code = news.get("ended", self.exit_code)
+        return news
+
+    def poll(self) -> int | None:
+        """Its exit code (a signal's number where that ended it), or None while it lives."""
+        while self.exit_code is None and select.select([self.connection], [], [], 0)[0]:
+            self._news()
+        return self.exit_code
+
+    def wait(self, seconds: float) -> int | None:
+        """As `poll`, after at most `seconds`."""
+        if self.exit_code is None:
+            select.select([self.connection], [], [], seconds)
+        return self.poll()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to process 1 in there."""
+        if self.poll() is None:
+            self.connection.send(json.dumps({"signal": number}).encode())
+
+    def kill(self) -> None:
+        """End it and everything that it started; comes back when all are dead."""
+        if self.exit_code is None:
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.exit_code is None:
+                self._news()
+        self.connection.close()
+
+    close = kill
