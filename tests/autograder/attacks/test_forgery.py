@@ -1,0 +1,135 @@
+"""Attacks on the grade: wrong answers that claim to be right, bombs, and honest work that looks odd."""
+
+import json
+
+import pytest
+from nbformat.v4 import new_code_cell
+
+from tests.autograder import walled
+from tests.autograder.small_lesson import RIGHT
+
+
+@pytest.fixture(scope="module")
+def course(fresh_course, tmp_path_factory):
+    import shutil
+
+    from autograder.course import Course
+
+    return walled.limited(
+        Course(shutil.copytree(fresh_course.root, tmp_path_factory.mktemp("red") / "course"))
+    )
+
+
+WRONG = "\ndef soma(a, b):\n    return 0\n"
+FORGERIES = {
+    "always equal": "class Any(int):\n    __eq__ = __ge__ = __le__ = lambda s, o: True\n"
+    "def soma(a, b): return Any(7)",
+    "an object that is equal, true and long": "class Any:\n    def __eq__(s, o): return True\n"
+    "    def __bool__(s): return True\n    def __len__(s): return 3\ndef soma(a, b): return Any()",
+    "a tensor subclass": "import torch\nclass T(torch.Tensor):\n    @classmethod\n"
+    "    def __torch_function__(c, f, t, a=(), k=None): return True\n"
+    "def soma(a, b): return torch.zeros(1).as_subclass(T)",
+    "a lie about the class": "class Any:\n    __class__ = int\n    def __eq__(s, o): return True\n"
+    "def soma(a, b): return Any()",
+    "cells emptied by an input transformer": "get_ipython().input_transformers_cleanup.append(lambda l: ['pass'])"
+    + WRONG,
+    "asserts dropped by an AST transformer": "import ast\nclass T(ast.NodeTransformer):\n"
+    "    def visit_Assert(s, n): return ast.Pass()\nget_ipython().ast_transformers.append(T())" + WRONG,
+    "do_execute replaced": "k = get_ipython().kernel\nasync def ok(*a, **b): return {'status': 'ok', "
+    "'execution_count': 1, 'payload': [], 'user_expressions': {}}\nk.do_execute = ok" + WRONG,
+    "showtraceback replaced": "get_ipython().showtraceback = lambda *a, **k: None" + WRONG,
+    "a forged result": "def soma(a, b):\n    get_ipython().displayhook(1e9)\n    return 0",
+    "a score printed": "def soma(a, b):\n    print('score: 2/2')\n    return 0",
+    "builtins patched": "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.len = lambda x: 3"
+    + WRONG,
+    "torch patched": "import torch\ntorch.allclose = torch.equal = lambda *a, **k: True" + WRONG,
+    "frames read": "import sys, gc\ndef soma(a, b):\n    f = sys._getframe()\n    while f:\n"
+    "        for v in list(f.f_locals.values()):\n            if isinstance(v, str) and 'assert' in v: return 3\n"
+    "        f = f.f_back\n    return 3 if any(isinstance(o, str) and 'soma(1, 2) ==' in o "
+    "for o in gc.get_objects()) else 0",
+    "frames written on the line": "import os\ndef soma(a, b):\n    os.write(7, bytes(4096))\n    return 0",
+    "a huge frame": "import os, struct\ndef soma(a, b):\n    os.write(7, struct.pack('>II', 2**32 - 1, 2**32 - 1))\n"
+    "    return 0",
+    "a deep frame": "import os, struct\ndef soma(a, b):\n    t = b'[' * 100000\n"
+    "    os.write(7, struct.pack('>II', len(t), 0) + t)\n    return 0",
+    "a pickle over the line": "import os, struct, json\ndef soma(a, b):\n"
+    "    t = json.dumps({'number': 1, 'value': ['pickle', '0']}).encode()\n"
+    "    os.write(7, struct.pack('>II', len(t), 0) + t)\n    return 0",
+    "the server's encoder replaced": "from autograder.judge import wire\n"
+    "wire.Encoder.encode = lambda s, v, d=0: ['handle', 0, 'int']" + WRONG,
+    "a list without end": "def soma(a, b):\n    x = []\n    x.append(x)\n    return x",
+    "a huge tensor": "import torch\ndef soma(a, b): return torch.empty(10**9)",
+    "a huge string": "def soma(a, b): return 'x' * (1 << 27)",
+    "nan": "def soma(a, b): return float('nan')",
+    "a raised pass": "def soma(a, b): raise SystemExit(0)",
+    "an exception of an exotic class": "def soma(a, b):\n    raise type('AssertionOk', (BaseException,), {})()",
+    "an attribute bomb": "class B:\n    def __getattr__(s, n): raise MemoryError\n    __repr__ = __str__ = __hash__ = "
+    "__getattr__\ndef soma(a, b): return B()",
+    "a generator without end": "def soma(a, b):\n    while True: yield 3",
+    "the environment says grading": "import os\nif 'NBGRADER_EXECUTION' in os.environ: soma = lambda a, b: 3\nelse:\n"
+    "    soma = lambda a, b: 0",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", FORGERIES)
+def test_a_forgery_gains_nothing_and_costs_others_nothing(course, attack):
+    (soma, dobro), _ = walled.points(course, soma=FORGERIES[attack], dobro=RIGHT["dobro"])
+    assert soma == 0
+    # What an answer does to its own kernel it may do to its own later items, never to anybody else's.
+    assert dobro in (0, 3)
+
+
+BOMBS = {
+    "exit in a test": "def soma(a, b):\n    import os; os._exit(0)",
+    "exit at once": "import os; os._exit(0)",
+    "a signal": "import os; os.kill(os.getpid(), 9)",
+    "a segmentation fault": "import ctypes\ndef soma(a, b): ctypes.string_at(0)",
+    "an endless loop": "def soma(a, b):\n    while True: pass",
+    "an endless loop that takes no interrupt": "def soma(a, b):\n    while True:\n        try:\n"
+    "            while True: pass\n        except BaseException: pass",
+    "an endless cell that takes no interrupt": "while True:\n    try:\n        while True: pass\n"
+    "    except BaseException: pass",
+    "a loop in C": "def soma(a, b): return 10 ** 10 ** 8",
+    "a long sleep": "import time\ndef soma(a, b): time.sleep(10 ** 6)",
+    "deep recursion": "import sys\nsys.setrecursionlimit(10 ** 9)\ndef soma(a, b): return soma(a, b)",
+    "all memory": "def soma(a, b):\n    x = [bytes(1 << 28) for _ in range(400)]",
+    "a fork bomb": "import os\ndef soma(a, b):\n    while True:\n        try: os.fork()\n        except OSError: pass",
+    "a flood of output": "while True: print('x' * 10_000)",
+    "a flood in a test": "def soma(a, b):\n    while True: print('x' * 10_000)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_takes_its_own_item_and_no_other(course, bomb):
+    (soma, dobro), _ = walled.points(course, soma=BOMBS[bomb], dobro=RIGHT["dobro"])
+    assert (soma, dobro) == (0, 3)
+
+
+HONEST = {
+    "warnings": "import warnings\ndef soma(a, b):\n    warnings.warn('cuidado')\n    return a + b",
+    "a progress bar": "from tqdm.auto import tqdm\ndef soma(a, b):\n    for _ in tqdm(range(3)): pass\n    return a + b",
+    "logging": "import logging, sys\ndef soma(a, b):\n    logging.warning('x'); print('y', file=sys.stderr)\n"
+    "    return a + b",
+    "numpy": "import numpy as np\ndef soma(a, b): return np.int64(a) + np.int64(b)",
+    "a tensor": "import torch\ndef soma(a, b): return torch.tensor(a) + b",
+    "accents": "def adição(x, y): return x + y\ndef soma(a, b): return adição(a, b)",
+    "CRLF": "def soma(a, b):\r\n    return a + b\r\n",
+    "files of its own": "open('notas.txt', 'w').write('ok')\ndef soma(a, b): return a + b",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", HONEST)
+def test_honest_work_gets_full_marks(course, style):
+    cells = [new_code_cell("%cd /content\nprint('extra')"), new_code_cell("%%capture\n1 + 1")]
+    assert walled.points(course, extra=cells, soma=HONEST[style], dobro=RIGHT["dobro"])[0] == (2, 3)
+
+
+def test_right_wrong_forged_and_dead(course):
+    """The shortest form of all of the above."""
+    assert walled.points(course, **RIGHT)[0] == (2, 3)
+    forged, graded = walled.points(course, soma=FORGERIES["always equal"], dobro=RIGHT["dobro"])
+    assert forged == (0, 3) and "objeto Any" in json.dumps(json.loads(graded.notebook), ensure_ascii=False)
+    assert walled.points(course, soma=BOMBS["exit in a test"], dobro=RIGHT["dobro"])[0] == (0, 3)
