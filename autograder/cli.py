@@ -24,6 +24,9 @@ from autograder.intake.roster import read_roster
 from autograder.records import is_current
 from autograder.reports.export import SafeCsv
 from autograder.reports.summary import class_table
+from autograder.runtime.client import waive
+from autograder.runtime.doctor import examine
+from autograder.runtime.sandbox import PROTECTIONS
 from autograder.sample_class import write_sample_class
 from autograder.schedule import grade_all, open_client
 
@@ -51,12 +54,17 @@ def grade(
     pattern: Annotated[str, typer.Option(help="Regular expression: its group 'student' is the id.")] = "",
     workers: Annotated[int, typer.Option(min=1, help="Submissions graded at a time.")] = os.cpu_count() or 1,
     scheduler: Annotated[str, typer.Option(help="A dask scheduler (tcp://...) to use instead.")] = "",
+    allow_weaker_sandbox: Annotated[
+        list[str] | None, typer.Option(help="A protection to do without; `autograder doctor` lists them.")
+    ] = None,
     again: Annotated[bool, typer.Option(help="Grade unchanged submissions too.")] = False,
 ) -> None:
     """Grade a class: who got what, a feedback page a student, and the grades as a CSV.
 
     Every result is saved as it comes: after a Ctrl-C the same command goes on where it stopped.
     """
+    for lost in waive(allow_weaker_sandbox or []):
+        console.print(f"Weaker sandbox: {lost}.")
     here = Course.open(course)
     here.check_lesson(lesson)
     students = read_roster(roster)
@@ -125,6 +133,15 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Pat
         console.print(
             "Some could not be graded, as is meant: the sample class has every kind of bad submission."
         )
+
+
+@app.command()
+def doctor() -> None:
+    """Try each protection of the sandbox on this machine, and say what a missing one means."""
+    missing = examine()
+    for name, reason in missing.items():
+        console.print(f"{name}: {'holds' if not reason else f'MISSING ({PROTECTIONS[name]}). {reason}'}")
+    raise typer.Exit(1 if any(missing.values()) else 0)
 
 
 def main() -> None:

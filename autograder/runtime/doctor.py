@@ -9,7 +9,7 @@ def probe(fds: tuple[int, ...], argument: object) -> None:
     """The role of a process that only has to get behind its walls."""
 
 
-def doctor() -> dict[str, str]:
+def examine() -> dict[str, str]:
     """Each protection by name, and why it is missing here; "" where it holds."""
     return {name: _missing(name) for name in PROTECTIONS}
 
