@@ -109,7 +109,7 @@ def _cut(lesson: Lesson, claims: Iterator[Piece], reading: Reading) -> list[Piec
         part = replace(piece, text="")
         for line in piece.text.split("\n") if piece.kind == "code" else [piece.text]:
             name = lesson.markers.get(line.rstrip())
-            if name in lost or (name and name == piece.name):
+            if name in lost or (name and name == piece.name != part.name):
                 cut.append(part)
                 part = Piece("", piece.kind, name)
             if name in lost:
