@@ -20,7 +20,7 @@ from rich.progress import (
 from autograder import Refusal, publish
 from autograder.course import Course
 from autograder.intake.layout import take_in
-from autograder.intake.roster import read_roster
+from autograder.intake.roster import enrol, read_roster
 from autograder.records import is_current
 from autograder.reports.export import SafeCsv
 from autograder.reports.summary import class_table
@@ -68,13 +68,14 @@ def grade(
     here = Course.open(course)
     here.check_lesson(lesson)
     students = read_roster(roster)
-    here.enrol(students)
+    enrol(here, students)
     intake = take_in(here, lesson, submissions, students, _compiled(pattern))
     problems = {student.id: reason for student, reason in intake.refused.items()}
     taken = [student.id for student in intake.taken]
     due = [student for student in taken if again or not is_current(here, lesson, student)]
     problems |= _grade(here, lesson, due, workers, scheduler)
-    console.print(class_table(here, lesson, students, problems))
+    with here.gradebook() as gradebook:
+        console.print(class_table(gradebook, lesson, students, problems))
     if len(due) < len(taken):
         console.print(f"{len(taken) - len(due)} unchanged since they were graded; --again grades them anew.")
     for stray in intake.strays:

@@ -4,8 +4,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from nbgrader.preprocessors import Execute, GetGrades, SaveAutoGrades
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from autograder import Refusal, publish
-from autograder.intake.roster import Student
 from autograder.judge.execute import KERNEL, KERNELS, SaveVerdicts, TrustedExecute
 from autograder.rebuild import Rebuild
 from autograder.reports import export, feedback
@@ -144,13 +143,6 @@ class Course:
             raise Refusal(
                 f"The course has no lesson {lesson!r}; it has: {known}. Name one of these with --lesson."
             )
-
-    def enrol(self, roster: Sequence[Student]) -> None:
-        """Write the class list into the gradebook; who is in it already gets the new name and e-mail."""
-        with self.gradebook() as gradebook:
-            for student in roster:
-                details = {k: v for k, v in asdict(student).items() if k != "id" and v}
-                gradebook.update_or_create_student(student.id, **details)
 
     def write_feedback(self, lesson: str, student: str) -> Path:
         """Write a student's feedback page from what the gradebook and `autograded/` hold; give its path."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from toolkit.methods import ALL_LINEAR, IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning
@@ -67,6 +68,7 @@ def _norms(model: Architecture) -> int:
     return vectors * widths + qk * model.layers
 
 
+@lru_cache(maxsize=256)
 def targeted(model: Architecture, targets: tuple[str, ...] | str) -> list[Linear]:
     """The linear modules that peft's `target_modules` takes; "all-linear" leaves the head out."""
     linears = model.linears()
@@ -76,6 +78,7 @@ def targeted(model: Architecture, targets: tuple[str, ...] | str) -> list[Linear
     return [linear for linear in [*linears, head] if any(linear.matches(target) for target in targets)]
 
 
+@lru_cache(maxsize=256)
 def adapter_parameters(model: Architecture, method: Method) -> int:
     """Parameters that the method adds (all of them trained)."""
     if isinstance(method, LoRA):

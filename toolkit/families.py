@@ -21,6 +21,7 @@ class Family:
     block_norms: int = 2
     final_norm: bool = True
     embedding_norm: bool = False
+    softcap: bool = False
     qk_norm: Literal["", "head", "width"] = ""
     qkv_bias: Switch = False
     out_bias: Switch = False
@@ -78,7 +79,7 @@ FAMILIES: dict[str, Family] = {
     "smollm3": replace(LLAMA, tied=True),
     "granite": LLAMA,
     "gemma": GEMMA,
-    "gemma2": replace(GEMMA, block_norms=4),
+    "gemma2": replace(GEMMA, block_norms=4, softcap=True),
     "gemma3_text": replace(GEMMA, block_norms=4, qk_norm="head"),
     "olmo2": replace(
         PLAIN, qk_norm="width", qkv_bias=("attention_bias", False), out_bias=("attention_bias", False)

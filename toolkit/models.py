@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class Architecture:
             raise _unknown(family)
         traits, hidden, heads = FAMILIES[family], _need(config, "hidden"), _need(config, "heads")
         _check_uniform(config)
-        experts = int(_find(config, "experts") or 0) if traits.router else 0
+        experts = _need(config, "experts") if traits.router else 0
         return cls(
             family=family,
             name=name,
@@ -175,6 +176,10 @@ class Architecture:
 
         transformers 5 keeps a mixture's experts in one parameter, not in linear modules: `expert_weights`.
         """
+        return self._linears
+
+    @cached_property
+    def _linears(self) -> list[Linear]:
         return [*self._attention(), *self._mlp()]
 
     def _attention(self) -> list[Linear]:

@@ -23,9 +23,10 @@ Optimizer = Literal[
     "sgd",
     "sgd_momentum",
 ]
-Attention = Literal["eager", "sdpa", "flash"]
-Loss = Literal["fp32", "no_upcast", "chunked", "fused"]
+Attention = Literal["eager", "sdpa", "efficient", "flash"]
+Loss = Literal["fp32", "in_place", "no_upcast", "chunked", "fused"]
 Upcast = Literal["none", "norms", "all"]
+Hold = Literal["never", "backward", "step", "next"]
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
@@ -44,11 +45,14 @@ class Plan:
 
     `optimizer="adamw"` is torch's default kernel for a GPU (foreach). `upcast` says which of the frozen
     not-quantised weights are made fp32 before training: "all" is peft's `prepare_model_for_kbit_training`,
-    "norms" TRL's of 2024. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
+    "norms" TRL's of 2024. `attention="sdpa"` takes the kernel that torch picks on the card, "efficient" pins
+    the memory-efficient one. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
+    "in_place" the same with a Triton kernel that writes the gradient over the logits (Unsloth, fms),
     "chunked" TRL's of 2026, "fused" Liger's. `set_to_none` frees the gradients between steps; `use_cache`
-    leaves the key-value cache on; `hold_output` keeps the model's output (its logits) alive through backward
-    and step, as a loop with a variable `outputs` does. `gpu` names a card of `toolkit.vram.gpus`.
-    `transformers` and `bitsandbytes` are the versions whose behaviour is meant.
+    leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer;
+    `hold_output` keeps the model's output (its logits) alive through the backward, the step, or until the
+    next output takes its name. `gpu` names a card of `toolkit.vram.gpus`. `transformers` and `bitsandbytes`
+    are the versions whose behaviour is meant.
     """
 
     model: Architecture
@@ -68,7 +72,8 @@ class Plan:
     upcast: Upcast = "none"
     set_to_none: bool = True
     use_cache: bool = False
-    hold_output: bool = False
+    padding: bool = False
+    hold_output: Hold = "never"
     gpu: str = ""
     transformers: str = "5.23"
     bitsandbytes: str = "0.50"
@@ -79,6 +84,16 @@ class Plan:
         _check_choices(self)
         _check_sizes(self)
         _check_pairs(self)
+
+    @property
+    def transformers_version(self) -> tuple[int, ...]:
+        """Major and minor."""
+        return _version(self.transformers)[:2]
+
+    @property
+    def bitsandbytes_version(self) -> tuple[int, ...]:
+        """Its numbers; before 0.43.2 a 4-bit product kept its input."""
+        return _version(self.bitsandbytes)
 
     @property
     def quantized(self) -> bool:
@@ -128,6 +143,10 @@ class Plan:
 @cache
 def _choices() -> dict[str, tuple[Any, ...]]:
     return {name: get_args(hint) for name, hint in get_type_hints(Plan).items()}
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def _check_choices(plan: Plan) -> None:
@@ -195,7 +214,7 @@ PRESETS: dict[str, Preset] = {
     "toolkit": Preset("toolkit.train; torch 2.13, transformers 5.23, peft 0.21", {}),
     "peft plain": Preset(
         "peft 0.20-0.21 in a loop of one's own; transformers 5 leaves use_cache on and the output alive",
-        {"use_cache": True, "hold_output": True},
+        {"use_cache": True, "hold_output": "next"},
     ),
     "prepare_model_for_kbit_training": Preset(
         "peft 0.10-0.21 (peft/utils/other.py), with the Trainer's autocast",

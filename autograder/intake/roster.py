@@ -5,11 +5,12 @@ import io
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from autograder import Refusal
+from autograder.course import Course
 
 # nbgrader puts the id into paths and globs, so it may hold nothing that means something there.
 STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,63}\Z")
@@ -65,6 +66,14 @@ def read_roster(path: Path) -> list[Student]:
     if twice:
         raise Refusal(f"{path} lists the id {min(twice)!r} twice: every student needs an id of their own.")
     return students
+
+
+def enrol(course: Course, roster: Sequence[Student]) -> None:
+    """Write the class list into the gradebook; who is in it already gets the new name and e-mail."""
+    with course.gradebook() as gradebook:
+        for student in roster:
+            details = {k: v for k, v in asdict(student).items() if k != "id" and v}
+            gradebook.update_or_create_student(student.id, **details)
 
 
 def _columns(header: Sequence[str], path: Path) -> dict[str, int]:

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
+from nbgrader.api import Gradebook
 from rich.table import Table
 from rich.text import Text
 
-from autograder.course import Course
 from autograder.intake.roster import Student
 from autograder.reports.export import Row, rows
 
 
-def class_table(course: Course, lesson: str, roster: Sequence[Student], problems: Mapping[str, str]) -> Table:
+def class_table(
+    gradebook: Gradebook, lesson: str, roster: Sequence[Student], problems: Mapping[str, str]
+) -> Table:
     """One line a student; `problems` says by student id why nothing new was graded."""
     table = Table(title=f"{lesson}: {len(roster)} students", title_justify="left")
     for heading in ("student", "id", "points", "remark"):
         table.add_column(heading, justify="right" if heading == "points" else "left")
-    with course.gradebook() as gradebook:
-        results = {row.student_id: row for row in rows(gradebook) if row.assignment == lesson}
+    results = {row.student_id: row for row in rows(gradebook) if row.assignment == lesson}
     for student in roster:
         row, problem = results.get(student.id), problems.get(student.id, "")
         table.add_row(Text(student.name), student.id, _points(row), Text(_remark(row, problem)))

@@ -18,7 +18,7 @@ from urllib3.util import Retry
 from autograder import cli, sample_class
 from autograder.course import CONFIG_FILE, Course
 from autograder.grading import Graded, commit
-from autograder.intake.roster import Student
+from autograder.intake.roster import Student, enrol
 from autograder.reports.export import SafeCsv
 from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in
 
@@ -143,7 +143,7 @@ def test_a_users_mistake_is_one_sentence(fresh_course, tmp_path, capsys, monkeyp
 
 
 def test_the_csv_starts_no_formula_and_reads_back(course):
-    course.enrol([Student("1", '=HYPERLINK("x")', 'a,"b"\nc', "@sum"), Student("2", "-1+1", "+1", "\tx")])
+    enrol(course, [Student("1", '=HYPERLINK("x")', 'a,"b"\nc', "@sum"), Student("2", "-1+1", "+1", "\tx")])
     commit(course, LESSON, Graded("1", nbformat.writes(handed_in(course)), {}))
     path = course.root / "out.csv"
     with course.gradebook() as gradebook:

@@ -1,10 +1,14 @@
 """Counts against transformers' and peft's own, family by family, and against peft's published tables."""
 
+import csv
+from pathlib import Path
+
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from toolkit import catalogue
 from toolkit.count import count
 from toolkit.families import FAMILIES
 from toolkit.methods import IA3, Full, LoRA, PrefixTuning, PromptTuning
@@ -108,3 +112,47 @@ def test_ia3_count_equals_peft():
     wrapped = get_peft_model(build(config), IA3Config(task_type=TaskType.CAUSAL_LM), low_cpu_mem_usage=True)
     counted = count(Plan(Architecture.from_config(config), IA3(), seq_len=8))
     assert (counted.trainable, counted.total) == wrapped.get_nb_trainable_parameters()
+
+
+PUBLISHED = Path(__file__).parent / "data" / "param_counts.csv"
+TARGETS = {
+    "q_proj+v_proj (default)": ("q_proj", "v_proj"),
+    "q+v": ("q_proj", "v_proj"),
+}
+
+
+def published():
+    """The rows of peft's and others' tables whose method the toolkit has, with the plan they mean."""
+    with PUBLISHED.open() as file:
+        for row in csv.DictReader(file):
+            if (method := published_method(row)) and (name := catalogue.find(row["model"])):
+                yield pytest.param(
+                    row, Plan(Architecture.from_config(name), method, seq_len=8), id=row["source"][-60:]
+                )
+
+
+def published_method(row):
+    targets = TARGETS.get(row["targets"], tuple(row["targets"].split("+")))
+    if not row["rank_or_tokens"].isdigit() and row["method"] not in ("full", "ia3"):
+        return None
+    number = int(row["rank_or_tokens"] or 0)
+    variants = {"mica": None, "bdlora": None}  # train other parameters than LoRA's
+    if any(name in row["source"] for name in variants):
+        return None
+    if row["method"] in ("lora", "lora/qlora"):
+        return LoRA(number, targets=targets, use_dora="dora" in row["source"])
+    methods = {"full": Full(), "ia3": IA3(("k_proj", "v_proj", "down_proj"))}
+    if row["method"] == "prefix_tuning":
+        return PrefixTuning(number)
+    return PromptTuning(number) if row["method"] == "prompt_tuning" else methods.get(row["method"])
+
+
+@pytest.mark.parametrize(("row", "plan"), list(published()))
+def test_counts_equal_the_published_ones(row, plan):
+    counted = count(plan)
+    assert counted.trainable == int(row["trainable_params"])
+    assert counted.total == int(row["total_params"])
+
+
+def test_the_published_table_is_covered():
+    assert len({row.values[0]["method"] for row in published()}) >= 6

@@ -149,7 +149,7 @@ def _sixteen_times() -> Claim:
 
 def _half_a_byte() -> Claim:
     plan = _plan(LLAMA_7B, QLoRA(64, targets=ALL))
-    packed = static.quantized_weights(plan.model)
+    packed = static.quantized_weights(plan)
     double = 4 + 8 * static.quant_constants(plan) / packed
     single = 4 + 8 * static.quant_constants(plan.change(method=QLoRA(double_quant=False))) / packed
     base = count(plan).total - count(plan).trainable

@@ -1,10 +1,9 @@
-"""What a fine-tune holds from step to step: weights, quantization constants, adapters, gradients, optimizer."""
+"""What a fine-tune holds from step to step: weights, 4-bit constants, adapters, gradients, optimizer."""
 
 from __future__ import annotations
 
 from toolkit.count import adapter_parameters, base_parameters
 from toolkit.methods import Full, QLoRA
-from toolkit.models import Architecture
 from toolkit.plan import BYTES, Plan
 
 BLOCK = 64  # weights that share one scale (bitsandbytes/functional.py, quantize_4bit)
@@ -16,15 +15,17 @@ SMALLEST_8BIT = 4096  # tensors below keep 32-bit states
 SMALLEST_PAGED = 100_000  # tensors below are not paged
 
 
-def quantized_weights(model: Architecture) -> int:
-    """Weights that 4-bit loading packs: the layers' linear modules and experts, not head, embeddings or norms."""
-    return sum(linear.weights for linear in model.linears()) + model.expert_weights
+def quantized_weights(plan: Plan) -> int:
+    """Weights that 4-bit loading packs: the layers' linear modules, a mixture's experts among them before
+    transformers 5 made them one parameter, which bitsandbytes leaves as it is."""
+    experts = plan.model.expert_weights if plan.transformers_version < (5, 0) else 0
+    return sum(linear.weights for linear in plan.model.linears()) + experts
 
 
 def weights(plan: Plan) -> int:
-    """Bytes of the base weights: 4-bit ones packed two a byte, the rest in `dtype` or, where upcast, in fp32."""
+    """Bytes of the base weights: 4-bit ones two a byte, the rest in `dtype` or, where upcast, in fp32."""
     sizes = base_parameters(plan.model)
-    packed = quantized_weights(plan.model) if plan.quantized else 0
+    packed = quantized_weights(plan) if plan.quantized else 0
     rest = sum(sizes.values()) - packed
     width = BYTES[plan.dtype]
     upcast = {"none": 0, "norms": sizes["norms"], "all": rest}[plan.upcast if width < 4 else "none"]
@@ -35,7 +36,7 @@ def quant_constants(plan: Plan) -> int:
     """Bytes of the blocks' scales: 4 each, or 1 each and 4 a 256 of them with double quantization."""
     if not isinstance(plan.method, QLoRA):
         return 0
-    blocks = quantized_weights(plan.model) // BLOCK
+    blocks = quantized_weights(plan) // BLOCK
     modules = sum(linear.count for linear in plan.model.linears())
     if plan.method.double_quant:
         return blocks + blocks // NESTED_BLOCK * 4 + modules * sum(CODEBOOKS)
@@ -47,6 +48,17 @@ def trainable_bytes(plan: Plan) -> int:
     if isinstance(plan.method, Full):
         return sum(base_parameters(plan.model).values()) * BYTES[plan.dtype]
     return adapters(plan)
+
+
+def last_gradients(plan: Plan) -> int:
+    """Bytes of the gradients that come last in full fine-tuning: the first layer's and the embedding's."""
+    model = plan.model
+    layer = (
+        sum(linear.inputs * linear.outputs for linear in model.linears())
+        + model.expert_weights // model.layers
+    )
+    embedding = 0 if model.tied else model.vocab * model.hidden
+    return (layer + embedding) * BYTES[plan.dtype] if isinstance(plan.method, Full) else 0
 
 
 def adapters(plan: Plan) -> int:
@@ -66,5 +78,11 @@ def optimizer_states(plan: Plan) -> int:
 
 
 def optimizer_temporaries(plan: Plan) -> int:
-    """Bytes that the step itself needs: foreach kernels make one more copy of what is trained."""
-    return trainable_bytes(plan) if plan.optimizer in ("adamw", "sgd_momentum") else 0
+    """Bytes that the step itself needs: AdamW's foreach kernel makes one more copy of what is trained,
+    loops two or three of the largest tensor (torch/optim/adam.py, _adafactor.py); the rest work in place."""
+    copies = {"adamw_loop": 2, "adafactor": 3}.get(plan.optimizer, 0)
+    if copies and isinstance(plan.method, Full):
+        model = plan.model
+        matrices = [linear.inputs * linear.outputs for linear in model.linears()]
+        return copies * BYTES[plan.dtype] * max(model.vocab * model.hidden, *matrices, 0)
+    return trainable_bytes(plan) if plan.optimizer == "adamw" else 0

@@ -1,0 +1,150 @@
+"""Published measurements, and the plan that each of them ran: which switches its row and its script tell."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.methods import Full, LoRA, Method, QLoRA
+from toolkit.models import Architecture
+from toolkit.plan import Plan
+
+DATA = Path(__file__).parent / "data" / "vram_measured.csv"
+SYNTHETIC = {  # AnswerDotAI/fsdp_qlora, nbs/00-profile_lora_qlora.ipynb: its own LlamaConfig
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "intermediate_size": 4096,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+}
+NAMES = {
+    "meta-Llama-3.1-8B": "Llama-3.1-8B",
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": "TinyLlama_v1.1",
+    "Qwen/Qwen2.5-1.5B-Instruct": "Qwen2.5-1.5B",
+    "Qwen/Qwen2.5-7B-Instruct": "Qwen2.5-7B",
+    "Llama-3.2-3B-Instruct": "Llama-3.2-3B",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1": "Mixtral-8x7B-v0.1",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement (bytes) and the plan that it ran."""
+
+    name: str
+    group: str
+    method: str
+    gpu: str
+    plan: Plan
+    allocated: int
+    reserved: int | None
+    raw: dict[str, str]
+
+
+def rows(path: Path = DATA) -> Iterator[Row | tuple[str, str]]:
+    """The rows that can be reproduced, in order; (id, reason) for those that cannot."""
+    with path.open(encoding="utf-8", newline="") as file:
+        for raw in csv.DictReader(file):
+            reason = _excluded(raw)
+            yield (raw["id"], reason) if reason else _row(raw)
+
+
+def _excluded(raw: dict[str, str]) -> str:
+    if not raw["fully_specified"].startswith("yes"):
+        return "not fully specified"
+    if raw["group"] not in PROTOCOLS:
+        return "an operator or a static figure, not a training step"
+    if raw["n_gpus"] != "1" or raw["method"] not in ("full", "lora", "qlora"):
+        return f"{raw['method']} on {raw['n_gpus']} GPU(s) is not a plan"
+    if "HQQ" in raw["quantization"]:
+        return "HQQ quantization is not a method of the toolkit"
+    return ""
+
+
+def _row(raw: dict[str, str]) -> Row:
+    model = Architecture.from_config(
+        SYNTHETIC if raw["model"].startswith("synthetic") else NAMES.get(raw["model"], raw["model"])
+    )
+    switches: dict[str, Any] = {
+        "batch": int(raw["micro_batch"]),
+        "seq_len": int(raw["seq_len"]),
+        "checkpointing": raw["grad_ckpt"].startswith("yes"),
+        "reentrant": "reentrant HF" in raw["grad_ckpt"],
+        **PROTOCOLS[raw["group"]](raw),
+    }
+    return Row(
+        raw["id"],
+        raw["group"],
+        raw["method"],
+        raw["gpu"],
+        Plan(model, _method(raw), **switches),
+        int(raw["value_bytes"]),
+        int(raw["max_reserved_bytes"]) if raw["max_reserved_bytes"] else None,
+        raw,
+    )
+
+
+def _method(raw: dict[str, str]) -> Method:
+    if raw["method"] == "full":
+        return Full()
+    targets = tuple(t for t in raw["targets"].split(" ")[0].split("+") if t != "c_attn")
+    rank, dropout = int(raw["rank_or_tokens"]), 0.1 if "lora_dropout=0.1" in raw["notes"] else 0.0
+    if raw["method"] == "lora":
+        return LoRA(rank, 2.0 * rank, targets, dropout)
+    return QLoRA(rank, 2.0 * rank, targets, dropout, double_quant=raw["double_quant"].startswith("yes"))
+
+
+def _fitcheck(raw: dict[str, str]) -> dict[str, Any]:
+    """scripts/measure.py of the same sdist: pure fp16, `out` alive until the step is over, efficient
+    attention with keys and values repeated beforehand; 4-bit ones by prepare_model_for_kbit_training."""
+    return {
+        "dtype": "fp16",
+        "compute_dtype": "fp16",
+        "upcast": "all" if raw["method"] == "qlora" else "none",
+        "attention": "eager" if raw["attn_impl"].startswith("eager") else "efficient",
+        "hold_output": "step",
+        "gpu": "T4",
+        "transformers": "5.0",
+    }
+
+
+def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
+    """src/vramcalc/bench.py of the same sdist: gradients kept (set_to_none=False), `out` alive through
+    backward, autocast where the row says so. transformers 4.53-4.57 make a mask, as for a padded batch,
+    when they are given none (masking_utils.py, find_packed_sequence_indices)."""
+    amp = "autocast" in raw["base_dtype"]
+    return {
+        "dtype": "fp32" if amp else "bf16",
+        "autocast": amp,
+        "attention": raw["attn_impl"],
+        "set_to_none": False,
+        "hold_output": "backward",
+        "padding": True,
+        "gpu": "RTX A6000",
+        "transformers": "4.57",
+    }
+
+
+def _fms(raw: dict[str, str]) -> dict[str, Any]:
+    """fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences, in pure bf16 or with autocast as
+    the row's notes say; stock bitsandbytes through TRL's cast of the norms."""
+    fused = {"fused Triton CE (foak)": "in_place", "Liger fused linear CE": "fused"}
+    return {
+        "loss": fused.get(raw["loss_impl"], "fp32"),
+        "attention": "flash",
+        "autocast": "AMP autocast on" in raw["notes"],
+        "upcast": "norms" if "norms went fp32" in raw["notes"] else "none",
+        "gpu": "A100 80 GB",
+        "transformers": "4.45" if "transformers 4.45" in raw["software"] else "4.48",
+        "bitsandbytes": "0.43.3",
+    }
+
+
+PROTOCOLS = {"fms-accel": _fms, "fitcheck-t4": _fitcheck, "vramcalc-a6000": _vramcalc}

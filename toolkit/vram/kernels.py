@@ -1,0 +1,190 @@
+"""What CUDA's kernels keep and take where a CPU's do otherwise: attention, softmax, autocast, 4 bits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from toolkit.plan import Plan
+from toolkit.vram.activations import attention_kernel
+
+aten = torch.ops.aten
+UPCAST = {functional.layer_norm, functional.cross_entropy, functional.softmax, functional.log_softmax}
+
+
+class Flash(torch.autograd.Function):
+    """Flash attention 2 as in flash_api.cpp: keeps q, k, v (not repeated), the output and its log-sum-exp."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """(batch, heads, length, width) each; keys and values may have fewer heads."""
+        batch, heads, length, width = query.shape
+        out = query.new_empty(batch, length, heads, width).transpose(1, 2)
+        ctx.save_for_backward(
+            query, key, value, out, query.new_empty(batch, heads, length, dtype=torch.float32)
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Gradients and, while they are made, sums in fp32."""
+        query, key, value, _, _ = ctx.saved_tensors
+        batch, heads, length, width = query.shape
+        rounded = -(-length // 128) * 128
+        workspaces = [
+            query.new_empty(batch, heads, rounded, dtype=torch.float32),
+            query.new_empty(batch, rounded, heads, -(-width // 32) * 32, dtype=torch.float32),
+        ]
+        grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        if key.shape[1] != heads:  # gradients of repeated heads, then their sum
+            workspaces += [query.new_empty(batch, key.shape[2], heads, width) for _ in range(2)]
+        del workspaces
+        return tuple(grads)
+
+
+class Efficient(torch.autograd.Function):
+    """Memory-efficient attention (mem_eff_attention/kernel_backward.h): keeps q, k, v, out, log-sum-exp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(batch, heads, length, width) each; the bias is kept too."""
+        batch, heads, length, width = query.shape
+        out = query.new_empty(batch, length, heads, width).transpose(1, 2)
+        sums = query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, out, sums, bias)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Gradients and, while they are made, sums in fp32."""
+        query, key, value, *_ = ctx.saved_tensors
+        batch, heads, length, width = query.shape
+        workspaces = [query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)]
+        grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        if (
+            query.dtype != torch.float32
+        ):  # sums in fp32: of dQ always, of dK and dV where a head outgrows registers
+            accumulators = 1 if width <= 64 else 3
+            workspaces.append(query.new_empty(accumulators, batch, heads, length, width, dtype=torch.float32))
+        del workspaces
+        return *grads, None
+
+
+def attention(plan: Plan) -> Callable[..., Any]:
+    """The kernel that `scaled_dot_product_attention` picks on the plan's card, as one function of its own."""
+
+    flash: Any = Flash.apply
+    efficient: Any = Efficient.apply
+
+    def scaled_dot_product_attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
+        kernel = attention_kernel(plan)
+        if kernel == "flash" and attn_mask is None:
+            return flash(query, key, value)
+        if key.shape[1] != query.shape[1] and kernel == "efficient":
+            repeats = query.shape[1] // key.shape[1]
+            key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
+        if kernel == "math":
+            return aten._scaled_dot_product_attention_math(
+                query, key, value, attn_mask, dropout_p, is_causal, enable_gqa=True
+            )[0]
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # convert_boolean_attn_mask
+            attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
+        return efficient(query, key, value, attn_mask)
+
+    return scaled_dot_product_attention
+
+
+def temporaries(plan: Plan) -> Callable[[Any, tuple[Any, ...], Any], int]:
+    """Bytes that CUDA kernels take inside themselves, by operator."""
+
+    def inside(func: Any, args: tuple[Any, ...], out: Any) -> int:
+        if func is aten._softmax_backward_data.default:  # SoftMax.cu multiplies gradient and output first
+            return int(args[0].numel() * args[0].element_size())
+        if func.name() == "bitsandbytes::gemm_4bit":
+            return _dequantized(*args[:5])
+        return 0
+
+    return inside
+
+
+def _dequantized(inputs: torch.Tensor, packed: Any, shape: Any, absmax: torch.Tensor, block: int) -> int:
+    """Bytes of a dequantized weight (and scales): what bitsandbytes makes for more than 1536 rows."""
+    weights, blocks = shape[0] * shape[1], shape[0] * shape[1] // block
+    nested = 2 * 4 * blocks if absmax.numel() < blocks else 0
+    rows = inputs.numel() // inputs.shape[-1]
+    return weights * inputs.element_size() + nested if rows > 1536 else 0
+
+
+class CudaOperators(TorchFunctionMode):
+    """CUDA's own choices of dtype: autocast's fp32 list, and softmax from fp16 to fp32 without a copy."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (
+            func is functional.softmax
+            and kwargs.get("dtype") == torch.float32
+            and args[0].dtype == torch.float16
+        ):
+            return torch._softmax(args[0], kwargs["dim"], True)
+        if func is functional.dropout and kwargs.get("training", True) and kwargs.get("p", 0.5) > 0:
+            return torch.native_dropout(args[0], kwargs.get("p", 0.5), True)[0]  # keeps a mask of bytes
+        if func in UPCAST and torch.is_autocast_enabled("cpu"):
+            args = tuple(_float(arg) for arg in args)
+            kwargs = {key: _float(value) for key, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _float(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+@contextlib.contextmanager
+def cuda_kernels(plan: Plan) -> Iterator[None]:
+    """Inside, operators on CPU tensors keep and free what CUDA's would."""
+    fused = patch.object(functional, "scaled_dot_product_attention", attention(plan))
+    numbers = patch.object(torch.Tensor, "item", lambda tensor: 1.0)  # optimizers read norms and steps
+    with unpacked(), fused, numbers, _products(plan), CudaOperators():
+        yield
+
+
+def unpacked() -> Any:
+    """transformers looks at positions' values to see that nothing is packed; fake tensors have none."""
+    from transformers import masking_utils
+
+    return patch.object(masking_utils, "find_packed_sequence_indices", lambda positions: None)
+
+
+def _products(plan: Plan) -> Any:
+    """bitsandbytes before 0.43.2 kept the input of each 4-bit product (its pull request 1270)."""
+    if not plan.quantized or plan.bitsandbytes_version >= (0, 43, 2):
+        return contextlib.nullcontext()
+    from bitsandbytes.autograd._functions import MatMul4Bit
+
+    forward = MatMul4Bit.forward
+
+    def keeping(ctx: Any, inputs: torch.Tensor, *others: Any) -> Any:
+        ctx.inputs = inputs
+        return forward(ctx, inputs, *others)
+
+    return patch.object(MatMul4Bit, "forward", staticmethod(keeping))
