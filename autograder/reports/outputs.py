@@ -1,7 +1,9 @@
 """What is kept of a cell's outputs: text and pictures of a bounded size, nothing that a page would run."""
 
+import re
 from typing import Any
 
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor
 
@@ -9,6 +11,8 @@ KINDS = ("image/png", "image/jpeg", "text/plain")
 MAX_TEXT = 10_000  # characters
 MAX_PICTURE = 2_000_000  # characters of base64
 MAX_OUTPUTS = 100
+# Control characters (terminals act on them) and those that reverse the direction of what follows.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
@@ -25,11 +29,17 @@ class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
             if "data" in output:
                 output.data = {kind: _cut(kind, output.data[kind]) for kind in KINDS if kind in output.data}
             if "text" in output:
-                output.text = output.text[:MAX_TEXT]
+                output.text = _plain(output.text[:MAX_TEXT])
             if "traceback" in output:
-                output.traceback = ["\n".join(output.traceback)[-MAX_TEXT:]]
+                output.traceback = [_plain("\n".join(output.traceback)[-MAX_TEXT:])]
         return cell, resources
 
 
 def _cut(kind: str, content: str) -> str:
-    return content[:MAX_TEXT] if kind == "text/plain" else content if len(content) <= MAX_PICTURE else ""
+    if kind == "text/plain":
+        return _plain(content[:MAX_TEXT])
+    return content if len(content) <= MAX_PICTURE else ""
+
+
+def _plain(text: str) -> str:
+    return CONTROLS.sub("", strip_ansi(text))

@@ -161,7 +161,8 @@ ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 def test_no_page_runs_what_a_student_wrote(course):
-    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('<svg>{ATTACK}</svg>'))"
+    svg = "<svg><script>alert(1)</script></svg>"
+    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('{svg}'))"
     answers = {**RIGHT, "soma": f"{shows}\nprint('\\x1b]0;x\\x07{ATTACK}')\n{RIGHT['soma']}"}
     notebook = handed_in(course, **answers, aberta=f"Resposta {ATTACK} [x](javascript:alert(3))")
     assert grade_here(course, "a", notebook).scores[f"{LESSON}-soma-teste"] == 2
