@@ -64,7 +64,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
             judge.kill()
             self.control.close()
         resources["verdicts"] = self.verdicts
-        resources["record"] = {"seed": self.seed, "incidents": self.incidents}
+        nb.metadata.setdefault("autograder", {}).update(seed=self.seed, incidents=self.incidents)
         return nb, resources
 
     def _lesson(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[set[str], int]:

@@ -217,6 +217,7 @@ FIELDS: tuple[Field, ...] = (
     _of_plan("set_to_none"),
     _of_plan("use_cache"),
     _of_plan("hold_output"),
+    _of_plan("padding"),
     Field(
         "other_model",
         "text",

@@ -131,5 +131,7 @@ def test_right_wrong_forged_and_dead(course):
     """The shortest form of all of the above."""
     assert walled.points(course, **RIGHT)[0] == (2, 3)
     forged, graded = walled.points(course, soma=FORGERIES["always equal"], dobro=RIGHT["dobro"])
-    assert forged == (0, 3) and "objeto Any" in json.dumps(json.loads(graded.notebook), ensure_ascii=False)
+    notebook = json.loads(graded.notebook)
+    assert forged == (0, 3) and "objeto Any" in json.dumps(notebook, ensure_ascii=False)
+    assert notebook["metadata"]["autograder"]["incidents"]  # what the record of a grading keeps
     assert walled.points(course, soma=BOMBS["exit in a test"], dobro=RIGHT["dobro"])[0] == (0, 3)
