@@ -1,4 +1,4 @@
-"""Estimate and simulation against published measurements: mean and worst error by card, source and method.
+"""Estimate, simulation and other tools against published measurements: mean and worst error of each.
 
 python -m benchmarks.vram_accuracy                     the closed form on all rows (instant)
 python -m benchmarks.vram_accuracy --simulate          both (seconds a row)
@@ -36,8 +36,7 @@ def main() -> None:
         if arguments.simulate:
             _simulated(row, errors[key], arguments.rows)
     console = Console()
-    console.print(_table(errors))
-    console.print(_peers())
+    console.print(_table(errors, _peers(kept, errors)))
     for reason, number in Counter(reason for _, reason in _left(found)).items():
         console.print(f"{number} rows left out: {reason}")
 
@@ -72,29 +71,42 @@ def _left(found: list[Row | tuple[str, str]]) -> list[tuple[str, str]]:
     return [row for row in found if not isinstance(row, Row)]
 
 
-def _table(errors: Errors) -> Table:
-    table = Table("source", "method", "card", "rows", "kind", "mean |error| %", "worst %")
-    together: dict[str, list[float]] = defaultdict(list)
-    for (group, method, gpu), kinds in sorted(errors.items()):
-        for kind, values in kinds.items():
-            together[kind] += values
-            table.add_row(group, method, gpu, str(len(values)), kind, *_summary(values))
-    for kind, values in together.items():
-        table.add_row("all", "", "", str(len(values)), kind, *_summary(values), style="bold")
-    return table
-
-
-def _summary(values: list[float]) -> tuple[str, str]:
-    return f"{statistics.fmean(map(abs, values)):.2f}", f"{max(values, key=abs):+.2f}"
-
-
-def _peers() -> Table:
-    table = Table("tool", "version", "rows", "mean |error| %", "worst |error| %", "fitted to them")
+def _peers(kept: list[Row], errors: Errors) -> dict[tuple[str, ...], set[str]]:
+    """Add what `vram_peers` asked other tools about these rows; returns the remarks by key and tool."""
+    by_name, remarks = {row.name: row for row in kept}, defaultdict(set)
     with PEERS.open(encoding="utf-8", newline="") as file:
-        for peer in csv.DictReader(file):
-            names = ("tool", "version", "rows", "mean_percent", "worst_percent", "in_sample")
-            table.add_row(*(peer[name] for name in names))
+        for said in csv.DictReader(file):
+            if (row := by_name.get(said["row"])) is None:
+                continue
+            key, tool = (row.group, row.method, row.gpu), f"{said['tool']} {said['version']}"
+            values = errors[key][tool]  # stays empty, and is shown so, for a tool that answers nothing here
+            if said["allocated_bytes"]:
+                values.append(_percent(int(said["allocated_bytes"]), row.allocated))
+            remarks[*key, tool].add(said["remark"])
+    return remarks
+
+
+def _table(errors: Errors, remarks: dict[tuple[str, ...], set[str]]) -> Table:
+    table = Table("source", "method", "card", "tool", "rows", "mean |error| %", "worst %", "remark")
+    together: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for key, kinds in sorted(errors.items()):
+        for kind, values in kinds.items():
+            remark = "; ".join(sorted(remarks.get((*key, kind), set()) - {""}))
+            together["all", kind] += values
+            if not remark.startswith("fitted"):
+                together["all but the rows that it was fitted to", kind] += values
+            table.add_row(*key, kind, *_summary(values), remark)
+    for (label, kind), values in sorted(together.items()):
+        if label == "all" or values != together["all", kind]:
+            table.add_row(label, "", "", kind, *_summary(values), "", style="bold")
     return table
+
+
+def _summary(values: list[float]) -> tuple[str, str, str]:
+    if not values:
+        return "0", "-", "-"
+    mean, worst = statistics.fmean(map(abs, values)), max(values, key=abs)
+    return str(len(values)), f"{mean:.2f}", f"{worst:+.2f}"
 
 
 if __name__ == "__main__":

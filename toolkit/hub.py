@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,13 +32,15 @@ def answers(repo: str, seconds: float = SECONDS) -> bool:
 
     Asked in a thread: no timeout of a socket covers the search for the host's name.
     """
+    from urllib.request import urlopen
+
     from huggingface_hub import hf_hub_url
 
     answered = threading.Event()
 
     def ask() -> None:
         address = hf_hub_url(repo, "config.json")
-        with suppress(OSError, ValueError), urllib.request.urlopen(address, timeout=seconds) as response:
+        with suppress(OSError, ValueError), urlopen(address, timeout=seconds) as response:
             if isinstance(json.load(response), dict):
                 answered.set()
 
