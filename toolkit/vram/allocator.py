@@ -45,6 +45,7 @@ class Allocator:
         self.allocated = 0
         self._pools: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
         self._free: dict[int, Chunk] = {}
+        self._lowest = 2**47
 
     def allocate(self, size: int) -> Chunk:
         """Find the best free block, or a new segment, and split off what is left where the rules allow it."""
@@ -84,12 +85,10 @@ class Allocator:
             taken = SMALL_SEGMENT
         else:
             taken = MIDDLE_SEGMENT if size < MIDDLE else -(-size // ROUND_LARGE) * ROUND_LARGE
-        chunk = Chunk(self._next_address, taken, small)
-        self._next_address += 2 * taken  # segments never touch
+        self._lowest -= 2 * taken  # segments never touch
+        chunk = Chunk(self._lowest, taken, small)
         self.reserved += taken
         return chunk
-
-    _next_address = 0
 
     def _merge(self, chunk: Chunk, other: Chunk) -> Chunk:
         first, second = sorted((chunk, other), key=lambda c: c.address)

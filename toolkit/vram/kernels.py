@@ -15,6 +15,7 @@ from toolkit.plan import Plan
 from toolkit.vram.activations import attention_kernel
 
 aten = torch.ops.aten
+DEQUANTIZED = 512  # rows above which a 4-bit product makes the whole weight first (narrow ones on A100: 1536)
 UPCAST = {functional.layer_norm, functional.cross_entropy, functional.softmax, functional.log_softmax}
 
 
@@ -113,25 +114,24 @@ def attention(plan: Plan) -> Callable[..., Any]:
     return scaled_dot_product_attention
 
 
-def temporaries(plan: Plan) -> Callable[[Any, tuple[Any, ...], Any], int]:
-    """Bytes that CUDA kernels take inside themselves, by operator."""
-
-    def inside(func: Any, args: tuple[Any, ...], out: Any) -> int:
-        if func is aten._softmax_backward_data.default:  # SoftMax.cu multiplies gradient and output first
-            return int(args[0].numel() * args[0].element_size())
-        if func.name() == "bitsandbytes::gemm_4bit":
-            return _dequantized(*args[:5])
-        return 0
-
-    return inside
+def temporaries(func: Any, args: tuple[Any, ...]) -> tuple[int, int]:
+    """Bytes that CUDA's kernel of an operator takes inside itself: before its result, and after it."""
+    if func is aten._softmax_backward_data.default:  # SoftMax.cu multiplies gradient and output
+        return 0, int(args[0].numel() * args[0].element_size())
+    if func.name() == "bitsandbytes::gemm_4bit":
+        return _dequantized(*args[:5]), 0
+    return 0, 0
 
 
 def _dequantized(inputs: torch.Tensor, packed: Any, shape: Any, absmax: torch.Tensor, block: int) -> int:
-    """Bytes of a dequantized weight (and scales): what bitsandbytes makes for more than 1536 rows."""
+    """Bytes of a dequantized weight (and scales), which bitsandbytes makes for many rows.
+
+    Its thresholds (backends/cuda/ops.py) go by card and shape; a training step's rows are above nearly all.
+    """
     weights, blocks = shape[0] * shape[1], shape[0] * shape[1] // block
     nested = 2 * 4 * blocks if absmax.numel() < blocks else 0
     rows = inputs.numel() // inputs.shape[-1]
-    return weights * inputs.element_size() + nested if rows > 1536 else 0
+    return weights * inputs.element_size() + nested if rows > DEQUANTIZED else 0
 
 
 class CudaOperators(TorchFunctionMode):

@@ -27,7 +27,8 @@ def simulate(plan: Plan) -> Memory:
     from toolkit.vram.live import build
     from toolkit.vram.trace import Trace, moments
 
-    trace, model = Trace(temporaries(plan)), build(plan)
+    workspace = (gpu(plan.gpu) if plan.gpu else A100).blas_workspace
+    trace, model = Trace(temporaries, workspace), build(plan)
     with FakeTensorMode(), cuda_kernels(plan):
         run(plan, model, trace)
     allocated, reserved = replay(trace.events, next(i for i, moment in trace.marks if moment == "second"))
@@ -50,14 +51,11 @@ def run(plan: Plan, model: Any, trace: Any, device: str = "cpu") -> None:
 
     materialize(model, device)
     optimizer = optimizer_of(model, plan)
-    workspace = (gpu(plan.gpu) if plan.gpu else A100).blas_workspace
     held: list[Any] = []
-    with trace, contextlib.ExitStack() as stack:
+    with trace:
         _load(model, plan, trace)
         ids = torch.zeros(plan.batch, plan.seq_len, dtype=torch.long, device=device)
         trace.label([ids], "batch")
-        for _ in range(2):  # one for this thread, one for autograd's
-            stack.enter_context(trace.hold(workspace, "workspaces"))
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
         _states(optimizer, plan, trace)
         trace.mark("second")
@@ -79,18 +77,31 @@ def _load(model: Any, plan: Plan, trace: Any) -> None:
     then fp32 copies of what is upcast, then what is trained."""
     parameters = [parameter for _, parameter in model.named_parameters()]
     upcast = [p for p in parameters if _upcast(p, plan)]
-    with contextlib.ExitStack() as loaded:
-        for parameter in parameters:
-            if _upcast(parameter, plan):
-                loaded.enter_context(trace.hold(parameter.numel() * BYTES[plan.dtype], "weights"))
-            elif not parameter.requires_grad or isinstance(plan.method, Full):
-                _born(parameter, trace)
-        trace.label(model.buffers(), "weights")
-        trace.label(upcast, "weights")
+    if plan.quantized and plan.transformers_version >= (4, 50):
+        with trace.hold(sum(_loaded_bytes(p, plan) for p in parameters), "weights"):
+            pass  # transformers' caching_allocator_warmup takes the model's size at once, and lets it go
+    originals = []
+    for parameter in parameters:
+        if _upcast(parameter, plan):
+            originals.append(trace.hold(parameter.numel() * BYTES[plan.dtype], "weights"))
+        elif not parameter.requires_grad or isinstance(plan.method, Full):
+            _born(parameter, trace)
+    trace.label(model.buffers(), "weights")
+    for parameter, original in zip(upcast, originals, strict=True):
+        with original:
+            trace.label([parameter], "weights")
     for parameter in parameters:
         if parameter.requires_grad:
             trace.label([parameter], "weights" if isinstance(plan.method, Full) else "adapters")
             parameter.register_post_accumulate_grad_hook(lambda p: trace.label([p.grad], "gradients"))
+
+
+def _loaded_bytes(parameter: Any, plan: Plan) -> int:
+    """What a parameter of the checkpoint takes when it is loaded, packed but without its constants."""
+    if parameter.requires_grad:
+        return 0
+    size = parameter.element_size() if hasattr(parameter, "quant_state") else BYTES[plan.dtype]
+    return int(parameter.numel() * size)
 
 
 def _upcast(parameter: Any, plan: Plan) -> bool:

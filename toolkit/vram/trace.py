@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -14,10 +15,12 @@ from torch.utils._pytree import tree_leaves
 
 from toolkit.vram.memory import MOMENTS
 
+aten = torch.ops.aten
 ROUND = 512  # kMinBlockSize of c10/core/AllocatorConfig.h: what a tensor takes is a multiple of it
 
 BORN_IN = {"loss": "logits", "step": "optimizer_temporaries"}  # the part of what nothing labelled
-Temporaries = Callable[[Any, tuple[Any, ...], Any], int]
+PRODUCTS = {op.default for op in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)}
+Temporaries = Callable[[Any, tuple[Any, ...]], tuple[int, int]]
 
 
 @dataclass
@@ -33,27 +36,39 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records births and deaths of all storages that operators make while the mode is on.
 
     `events` holds (block, born) in order, `marks` the index of the event where each moment began.
-    `temporaries(function, arguments, result)` gives the bytes that a kernel takes and frees inside itself.
+    `temporaries(function, arguments)` gives the bytes that a kernel takes and frees inside itself: those
+    taken before its result, those after. `workspace` is what cuBLAS takes in each thread, in bytes.
     """
 
-    def __init__(self, temporaries: Temporaries | None = None) -> None:
+    def __init__(self, temporaries: Temporaries | None = None, workspace: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[tuple[Block, bool]] = []
         self.marks: list[tuple[int, str]] = [(0, "load")]
         self.temporaries = temporaries
+        self.workspace = workspace
+        self._threads: set[bool] = set()
         self._blocks: dict[int, Block] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor):
-                self.follow(leaf)
-        if self.temporaries and (size := self.temporaries(func, args, out)):
-            with self.hold(size, "recompute"):
-                pass
-        return out
+        before, after = self.temporaries(func, args) if self.temporaries else (0, 0)
+        with self.hold(before, "recompute"):
+            out = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, torch.Tensor):
+                    self.follow(leaf)
+        if self.workspace and func in PRODUCTS:
+            self._take_workspace()
+        with self.hold(after, "recompute"):
+            return out
+
+    def _take_workspace(self) -> None:
+        """cuBLAS takes its workspace at a thread's first product: autograd runs in a thread of its own."""
+        thread = torch._C._current_graph_task_id() >= 0
+        if thread not in self._threads:
+            self._threads.add(thread)
+            self._born(self.workspace, "workspaces")
 
     @property
     def moment(self) -> str:
@@ -88,7 +103,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.follow(tensor, part)
 
     def hold(self, size: int, part: str) -> AbstractContextManager[None]:
-        """Bytes that no operator shows: taken now, freed when the context ends."""
+        """Bytes that no operator shows: taken now, freed when the context ends. 0 bytes are no block."""
+        if not size:
+            return contextlib.nullcontext()
         return _Held(self, self._born(size, part))
 
     def _born(self, size: int, part: str) -> Block:
