@@ -9,11 +9,13 @@ from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
 from toolkit.vram.memory import Interval, Memory
 
 TYPICAL = GPU("A100", 80 * 2**30, "8.0")  # whose workspaces stand for a card that the plan does not name
-SPREAD = 0.04  # the closed form's largest distance from the simulation over the tests' grid
-# Reserved over allocated in the simulation over that grid: middle, largest. Attention that keeps all scores
-# takes and frees large blocks of several sizes, which fit badly into each other's places.
+SPREAD = (
+    0.04  # chosen by hand: about the closed form's largest distance from the simulation on the tests' grid
+)
+# Reserved over allocated, middle and largest: chosen by hand from the simulation on that grid. Attention that
+# keeps all scores takes and frees large blocks of several sizes, which fit badly into each other's places.
 FRAGMENTS = {True: (1.15, 1.45), False: (1.08, 1.25)}
-SEGMENTS = 4 * 20 * 2**20  # segments of 20 MiB that are partly used, which small models feel
+SEGMENTS = 4 * 20 * 2**20  # by hand too: segments of 20 MiB that are partly used
 
 
 def estimate(plan: Plan) -> Memory:

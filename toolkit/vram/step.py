@@ -44,13 +44,14 @@ class InPlaceLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(tokens, vocab), (tokens,) -> a number."""
-        ctx.logits = logits
+        ctx.save_for_backward(logits)  # let go as soon as the gradient is out
         return logits.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         """The logits' storage, which holds their gradient now."""
-        return ctx.logits, None
+        (logits,) = ctx.saved_tensors
+        return logits, None
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
