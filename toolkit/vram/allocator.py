@@ -37,7 +37,9 @@ class Allocator:
     """`allocate` and `release` as `CUDACachingAllocator` does on one stream; sizes in bytes.
 
     `allocated` counts whole blocks, as torch.cuda.memory_allocated does: a block that is at most 1 MiB larger
-    than what was asked is not split.
+    than what was asked is not split. Each new segment lies below the earlier ones, so among equals
+    the newest segment is used first. CUDA documents no order: this one is inferred from two published runs
+    (the other order missed them by 3 and 6 %), and held on 22 more that had no part in the choice.
     """
 
     def __init__(self) -> None:
