@@ -44,8 +44,8 @@ FORGERIES = {
     + WRONG,
     "torch patched": "import torch\ntorch.allclose = torch.equal = lambda *a, **k: True" + WRONG,
     "frames read": "import sys, gc\ndef soma(a, b):\n    f = sys._getframe()\n    while f:\n"
-    "        for v in list(f.f_locals.values()):\n            if isinstance(v, str) and 'assert' in v: return 3\n"
-    "        f = f.f_back\n    return 3 if any(isinstance(o, str) and 'soma(1, 2) ==' in o "
+    "        for v in list(f.f_locals.values()):\n            if isinstance(v, str) and 'assert' + ' soma' in v: return 3\n"
+    "        f = f.f_back\n    return 3 if any(isinstance(o, str) and 'soma(1, ' + '2) ==' in o "
     "for o in gc.get_objects()) else 0",
     "frames written on the line": "import os\ndef soma(a, b):\n    os.write(7, bytes(4096))\n    return 0",
     "a huge frame": "import os, struct\ndef soma(a, b):\n    os.write(7, struct.pack('>II', 2**32 - 1, 2**32 - 1))\n"
