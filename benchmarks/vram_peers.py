@@ -3,7 +3,8 @@
 The tools stay out of the project's environment. In one of their own, beside the project:
 
     pip install -e . fitcheck-llm==0.3.1 vramcalc==0.1.2 hf-mem==0.5.6 accelerate transformers torch
-    pip install --no-build-isolation deepspeed==0.19.8 setuptools wheel
+    pip install setuptools wheel
+    DS_BUILD_OPS=0 pip install --no-build-isolation deepspeed==0.19.8
     python -m benchmarks.vram_peers                    writes benchmarks/data/vram_peers.csv
 
 Each is given the model's config on disk and every switch that it accepts; a row that it cannot express has a
