@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.converters import Autograde
-from nbgrader.preprocessors import Execute, GetGrades, SaveAutoGrades
+from nbgrader.preprocessors import ClearMarkScheme, Execute, GetGrades, SaveAutoGrades
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from autograder import Refusal, publish
@@ -22,6 +22,7 @@ from autograder.judge.execute import KERNEL, KERNELS, SaveVerdicts, TrustedExecu
 from autograder.rebuild import Rebuild
 from autograder.reports import export, feedback
 from autograder.reports.outputs import PlainOutputs
+from autograder.rubric import SuggestCriteria
 
 CONFIG_FILE = "nbgrader_config.py"
 # What makes and measures the data; the notebooks read the rest.
@@ -51,7 +52,7 @@ def configure(c: Config, root: Path) -> None:
     c.Autograde.sanitize_preprocessors = [Rebuild, *stock["sanitize_preprocessors"].default()]
     ours = {Execute: TrustedExecute, SaveAutoGrades: SaveVerdicts}
     grading = [ours.get(step, step) for step in stock["autograde_preprocessors"].default()]
-    c.Autograde.autograde_preprocessors = [*grading, PlainOutputs]
+    c.Autograde.autograde_preprocessors = [*grading, PlainOutputs, SuggestCriteria]
     # The grader's kernel, for this process and those that it starts; students' notebooks keep "python3".
     jupyter_path = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(dict.fromkeys(filter(None, (str(KERNELS), *jupyter_path))))
@@ -62,7 +63,7 @@ def configure(c: Config, root: Path) -> None:
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
     c.IgnorePattern.enabled = True
     c.IgnorePattern.pattern = ".*"
-    c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests]
+    c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests, ClearMarkScheme]
     c.HTMLExporter.filters = {"safe_markdown": feedback.safe_markdown}
     c.HTMLExporter.extra_template_basedirs = [str(path) for path in feedback.TEMPLATES]
     c.ExportApp.plugin_class = export.SafeCsv

@@ -7,10 +7,12 @@ what differs from the defaults in `_complete` is written:
     # %% nbgrader={"grade_id": "soma", "solution": true}       an answer
     # %% nbgrader={"grade_id": "soma_teste", "points": 2}      its tests: graded and locked
     # %% [markdown] nbgrader={"grade_id": "livre", "solution": true, "points": 3}  graded by hand
+    # %% [markdown] nbgrader={"grade_id": "livre_enunciado"}    its question, locked, with the rubric in it
     # %% [markdown] tags=["instrutor"]                         not in the student notebook
 
-Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS` and their ENDs mark what students do
-not get.
+Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS`, `### BEGIN MARK SCHEME` and their ENDs
+mark what students do not get. An answer with a Colab form field (`# @param`) is its own stub: only the solution
+goes.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ import typer
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 from nbgrader.converters import GenerateAssignment
-from nbgrader.preprocessors import SaveCells
+from nbgrader.preprocessors import ClearSolutions, SaveCells
 from traitlets.config import Config
 
 INSTRUCTOR_TAG = "instrutor"
-MARKERS = ("SOLUTION", "HIDDEN TESTS")
+MARKERS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
+FORM = "# @param"
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",
     "colab": {"gpuType": "T4", "provenance": []},
@@ -61,9 +64,24 @@ def nbgrader_config() -> Config:
     config.ClearSolutions.text_stub = "*Escreva aqui a sua resposta.*"
     config.TagRemovePreprocessor.enabled = True
     config.TagRemovePreprocessor.remove_cell_tags = {INSTRUCTOR_TAG}
+    config.ClearMarkScheme.enforce_metadata = False  # rubrics stand in locked cells, not in nbgrader's tasks
     stock = GenerateAssignment.class_traits()["preprocessors"].default()
-    config.GenerateAssignment.preprocessors = [TagRemovePreprocessor, *stock]
+    steps = [ClearAnswers if step is ClearSolutions else step for step in stock]
+    config.GenerateAssignment.preprocessors = [TagRemovePreprocessor, *steps]
     return config
+
+
+class ClearAnswers(ClearSolutions):  # type: ignore[misc]
+    """nbgrader's, but of a form nothing but its solution is taken: Colab writes the answer into its fields."""
+
+    def _replace_solution_region(self, cell: NotebookNode, language: str) -> bool:
+        if FORM not in cell.source:
+            return bool(super()._replace_solution_region(cell, language))
+        stubs, self.code_stub = self.code_stub, {language: ""}
+        replaced = bool(super()._replace_solution_region(cell, language))
+        self.code_stub = stubs
+        cell.source = cell.source.rstrip()
+        return replaced
 
 
 def course_facts(root: Path) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         self.given: list[str] = []
         self.end = time.monotonic() + self.submission_timeout
         answers, self.seed = self._lesson(nb, resources)
+        self.student = resources["nbgrader"]["student"]
         inside, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         judge = Walled("judge", default_policy(), [inside.fileno()], sorted(answers))
         inside.close()
@@ -168,7 +169,8 @@ class TrustedExecute(Execute):  # type: ignore[misc]
             cell.outputs = [*cell.get("outputs", []), _error("Teste", verdict.message)]
 
     def _send(self, source: str, line: socket.socket | None = None) -> None:
-        request = {"source": source, "seed": self.seed, "seconds": self.call_timeout}
+        told = {"seed": self.seed, "seconds": self.call_timeout, "student": self.student}
+        request = {"source": source, **told}
         socket.send_fds(self.control, [json.dumps(request).encode()], [line.fileno()] if line else [])
 
     def _answer(self, provisioner: WalledProvisioner | None = None) -> Verdict:

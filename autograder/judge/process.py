@@ -75,6 +75,7 @@ def run(fds: tuple[int, ...], answers: list[str]) -> None:
 
 def _judge(names: Names, request: dict[str, Any], lines: list[int]) -> Verdict:
     seed(request["seed"])
+    names["student_id"] = request["student"]  # the roster's, for questions that are different for each
     if not lines:
         return _outcome(names, request["source"])
     with socket.socket(fileno=lines[0]) as line:
@@ -116,9 +117,9 @@ def _message(error: BaseException, source: str) -> str:
     line = _line(error.__traceback__)
     hidden = _is_hidden(source, line)
     kind = type(error).__name__
+    if isinstance(error, NotImplementedError):
+        return "Exercício ainda não feito."
     if getattr(error, "by_student", False):
-        if isinstance(error, NotImplementedError):
-            return "Exercício ainda não feito."
         return f"O seu código levantou {kind}" + ("." if hidden else f": {error}")
     if isinstance(error, AssertionError):
         if error.args:
