@@ -10,9 +10,9 @@ what differs from the defaults in `_complete` is written:
     # %% [markdown] nbgrader={"grade_id": "livre_enunciado"}    its question, locked, with the rubric in it
     # %% [markdown] tags=["instrutor"]                         not in the student notebook
 
-Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS`, `### BEGIN MARK SCHEME` and their ENDs
-mark what students do not get. An answer with a Colab form field (`# @param`) is its own stub: only the solution
-goes.
+Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS`, `### BEGIN MARK SCHEME` and their
+ENDs mark what students do not get. An answer with a Colab form field (`# @param`) is its own stub: only the
+solution goes.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def nbgrader_config() -> Config:
 
 
 class ClearAnswers(ClearSolutions):  # type: ignore[misc]
-    """nbgrader's, but of a form nothing but its solution is taken: Colab writes the answer into its fields."""
+    """nbgrader's, but of a form only its solution is taken: Colab writes the answer into its fields."""
 
     def _replace_solution_region(self, cell: NotebookNode, language: str) -> bool:
         if FORM not in cell.source:
             return bool(super()._replace_solution_region(cell, language))
-        stubs, self.code_stub = self.code_stub, {language: ""}
+        stubs: dict[str, str] = self.code_stub
+        self.code_stub = {language: ""}
         replaced = bool(super()._replace_solution_region(cell, language))
         self.code_stub = stubs
         cell.source = cell.source.rstrip()

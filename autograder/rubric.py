@@ -34,7 +34,7 @@ def _plain(text: str) -> str:
 
 
 class SuggestCriteria(NbGraderPreprocessor):  # type: ignore[misc]
-    """Last of `c.Autograde.autograde_preprocessors`: the hint goes into the rubric, which students never get."""
+    """Last of `c.Autograde.autograde_preprocessors`: the hint goes into the rubric, which no student gets."""
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         """Add to each rubric what the answer after it suggests."""
