@@ -18,7 +18,7 @@ from nbgrader.utils import is_grade, is_locked, is_solution
 from traitlets import Float, Integer
 
 import autograder.runtime
-from autograder.judge.process import HIDDEN, MESSAGE, Verdict, defined_by
+from autograder.judge.items import HIDDEN, MESSAGE, Verdict, defined_by
 from autograder.runtime.client import Walled, default_policy
 from autograder.runtime.provisioner import WalledProvisioner
 

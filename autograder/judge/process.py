@@ -1,13 +1,12 @@
 """The trusted process: runs given cells and tests, with the student's names remote, and gives verdicts."""
 
-import ast
 import builtins
 import json
 import random
 import socket
 import sys
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -15,28 +14,17 @@ import numpy as np
 import torch
 from IPython.core.inputtransformer2 import TransformerManager
 
+from autograder.judge.adapter import adapter_on
+from autograder.judge.items import MESSAGE, Verdict, is_hidden
 from autograder.judge.remote import Wall
 from autograder.judge.wire import Incident
-
-MESSAGE = 4 << 20
-HIDDEN = ("### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a test found: the share of its points (0 to 1), and a sentence for the student."""
-
-    share: float
-    message: str = ""
-    incident: str = ""  # what the student's side did against the rules, for the record
-    lost: bool = False  # whether the student's process is of no more use
 
 
 class Names(dict[str, Any]):
     """A test's global names; those that only the student's answers define are fetched over the wall."""
 
     def __init__(self, answers: Collection[str]) -> None:
-        super().__init__(__name__="__main__", __builtins__=builtins)
+        super().__init__(__name__="__main__", __builtins__=builtins, adapter_on=adapter_on)
         self.answers, self.wall = answers, None
 
     wall: Wall | None
@@ -115,7 +103,7 @@ def _outcome(names: Names, source: str) -> Verdict:
 def _message(error: BaseException, source: str) -> str:
     """The author's sentence, or what can be said without showing a hidden test."""
     line = _line(error.__traceback__)
-    hidden = _is_hidden(source, line)
+    hidden = is_hidden(source, line)
     kind = type(error).__name__
     if isinstance(error, NotImplementedError):
         return "Exercício ainda não feito."
@@ -141,27 +129,3 @@ def _line(trace: TracebackType | None) -> int:
             found = trace.tb_lineno
         trace = trace.tb_next
     return found
-
-
-def _is_hidden(source: str, line: int) -> bool:
-    hidden = False
-    for text in source.splitlines()[:line]:
-        hidden = HIDDEN[0] in text or (hidden and HIDDEN[1] not in text)
-    return hidden
-
-
-def defined_by(source: str) -> set[str]:
-    """The names that a cell defines at its top level, imports apart: what tests may ask for."""
-    try:
-        tree = ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:
-        return set()
-    found = {
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
-    stored = (node for part in tree.body if not hasattr(part, "name") for node in ast.walk(part))
-    return found | {
-        node.id for node in stored if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }

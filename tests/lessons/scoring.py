@@ -9,6 +9,8 @@ from types import CodeType
 import jupytext
 from nbformat import NotebookNode
 
+from autograder.judge.adapter import adapter_on
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,7 +33,7 @@ def graded_by(notebook: NotebookNode) -> dict[str, list[str]]:
 
 def run(notebook: NotebookNode, replaced: dict[str, str]) -> dict[str, BaseException | str]:
     """What each test cell ends with when some cells are `replaced`: its exception, its stderr, or ""."""
-    namespace: dict[str, object] = {"__name__": "__main__"}
+    namespace: dict[str, object] = {"__name__": "__main__", "adapter_on": adapter_on}
     outcomes: dict[str, BaseException | str] = {}
     with warnings.catch_warnings(record=True) as shown:  # a kernel writes them to stderr, which costs points
         warnings.simplefilter("default")
