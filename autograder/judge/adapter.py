@@ -3,7 +3,7 @@
 What the rebuilt model does (its loss, its answers, its merge) can then be measured by the test itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import peft
@@ -84,12 +84,12 @@ def _plain(value: Any, wanted: type, name: str) -> Any:
     """A value of the kind wanted and of a bounded size; None is peft's own default."""
     if wanted is list and type(value) in (list, tuple, set):
         value = list(value)
-    fits = {
+    fits: dict[type, Callable[[], bool]] = {
         bool: lambda: type(value) is bool,
         int: lambda: type(value) is int and 0 < value <= LARGEST,
         float: lambda: type(value) in (int, float) and 0 < value <= LARGEST,
         list: lambda: type(value) is list and len(value) <= MOST and all(map(_is_name, value)),
-        dict: lambda: value == {},
+        dict: lambda: type(value) is dict and not value,
     }
     if value is None or fits[wanted]():
         return value
