@@ -40,6 +40,7 @@ from traitlets.config import Config
 INSTRUCTOR_TAG = "instrutor"
 MARKERS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 FORM = "# @param"
+COMMON = ("cabecalho.py", "rodape.py")
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",
     "colab": {"gpuType": "T4", "provenance": []},
@@ -94,21 +95,31 @@ def course_facts(root: Path) -> dict[str, Any]:
 
 
 def source_notebook(lesson: str, root: Path) -> NotebookNode:
-    """The instructor's notebook of a lesson: the common head, then the lesson with its solutions."""
+    """The instructor's notebook of a lesson: common head, the lesson with its solutions, common foot."""
     path = root / "lessons" / lesson / f"{lesson}.py"
     if not path.is_file():
         raise PublishError(f"{path} not found: write it, or take {lesson!r} off the list in course.toml.")
-    head = (root / "lessons" / "cabecalho.py").read_text(encoding="utf-8")
-    head = Template(head).substitute(course_facts(root), lesson=lesson)
     notebook: NotebookNode = jupytext.read(path)
-    notebook.cells = jupytext.reads(head, fmt="py:percent").cells[1:] + notebook.cells
+    head, foot = (_common_cells(root / "lessons" / name, root, lesson) for name in COMMON)
+    notebook.cells = [*head, *notebook.cells, *foot]
     notebook.metadata.clear()
     notebook.metadata.update(deepcopy(NOTEBOOK_METADATA))
     for cell in notebook.cells:
         _complete(cell)
         _check_markers(cell, path)
     _set_ids(notebook)
+    # With these `entregar` sees that a cell is gone.
+    marks = [cell.metadata["nbgrader"] for cell in notebook.cells if "nbgrader" in cell.metadata]
+    names = [mark["grade_id"] for mark in marks if mark["solution"] or mark["grade"]]
+    notebook.metadata["aula_peft"] = {"aula": lesson, "celulas": names}
     return notebook
+
+
+def _common_cells(path: Path, root: Path, lesson: str) -> list[NotebookNode]:
+    """The cells of a file of the common head or foot, after its first cell, which says what it is."""
+    text = Template(path.read_text(encoding="utf-8")).substitute(course_facts(root), lesson=lesson)
+    cells: list[NotebookNode] = jupytext.reads(text, fmt="py:percent").cells[1:]
+    return cells
 
 
 def _complete(cell: NotebookNode) -> None:

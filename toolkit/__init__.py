@@ -8,6 +8,7 @@ import logging
 
 from toolkit.adapters import attach, load, merge, save, switch, unmerge
 from toolkit.base_model import BaseModel, base_model
+from toolkit.check import conferir, entregar
 from toolkit.count import count
 from toolkit.data import Example, read_examples
 from toolkit.environment import environment_card
@@ -35,7 +36,9 @@ __all__ = [
     "answer",
     "attach",
     "base_model",
+    "conferir",
     "count",
+    "entregar",
     "environment_card",
     "load",
     "merge",

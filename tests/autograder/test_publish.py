@@ -59,7 +59,8 @@ def course(root: Path, lesson: str = LESSON) -> Path:
     """A course of one lesson in `root`."""
     (root / "lessons" / "uma").mkdir(parents=True)
     (root / "lessons" / "uma" / "uma.py").write_text(lesson)
-    shutil.copy(ROOT / "lessons" / "cabecalho.py", root / "lessons")
+    for common in ("cabecalho.py", "rodape.py"):
+        shutil.copy(ROOT / "lessons" / common, root / "lessons")
     (root / "course.toml").write_text('repository = "dona/curso"\nbranch = "verão"\nlessons = ["uma"]\n')
     return root
 
