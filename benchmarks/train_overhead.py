@@ -20,9 +20,9 @@ import time
 from toolkit import BaseModel, Example, LoRA, base_model
 from toolkit.adapters import attach
 from toolkit.data import collate, encode_all, order
+from toolkit.loop import Loop
 from toolkit.peak import Peak
 from toolkit.recipe import Recipe
-from toolkit.training import Loop
 
 LEARNING_RATE, BATCH, LONGEST = 2e-4, 4, 512
 DATA = [Example(f"Cláusula {n}: " + "texto da cláusula " * 20, f"tipo {n % 5}") for n in range(32)]

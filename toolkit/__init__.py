@@ -12,12 +12,14 @@ from toolkit.check import conferir, entregar
 from toolkit.count import count
 from toolkit.data import Example, read_examples
 from toolkit.environment import environment_card
-from toolkit.generation import answer
+from toolkit.evaluation import choose, macro_f1, option_scores, perplexity
+from toolkit.generation import answer, answers
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
 from toolkit.plan import Plan
 from toolkit.plots import plot_loss
 from toolkit.run import Run, table
+from toolkit.tasks import clauses, facts_right, shop, tone
 from toolkit.training import train
 
 __all__ = [
@@ -34,19 +36,28 @@ __all__ = [
     "QLoRA",
     "Run",
     "answer",
+    "answers",
     "attach",
     "base_model",
+    "choose",
+    "clauses",
     "conferir",
     "count",
     "entregar",
     "environment_card",
+    "facts_right",
     "load",
+    "macro_f1",
     "merge",
+    "option_scores",
+    "perplexity",
     "plot_loss",
     "read_examples",
     "save",
+    "shop",
     "switch",
     "table",
+    "tone",
     "train",
     "unmerge",
 ]

@@ -1,27 +1,70 @@
-"""What a model answers: the text before and after a fine-tune."""
+"""What a model answers: greedy text, one prompt or many at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from toolkit.data import prompt_text
 
 
-def answer(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int = 64) -> str:
-    """The model's greedy answer to `prompt`, in its chat template, of at most `max_new_tokens`."""
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode (no dropout) without gradients for the length of the block."""
     import torch
 
-    tokens = tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=False, return_tensors="pt")
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        written = model.generate(
-            **tokens.to(model.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    model.train(was_training)
-    new = written[0, tokens.input_ids.shape[1] :]
-    return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def answer(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int = 64) -> str:
+    """The model's greedy answer to `prompt`, in its chat template, of at most `max_new_tokens`."""
+    return answers(model, tokenizer, [prompt], max_new_tokens)[0]
+
+
+def answers(
+    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int = 64, batch: int = 16
+) -> list[str]:
+    """The greedy answer to each of `prompts`, in their order; `batch` of them are written at a time.
+
+    Prompts of like length go together. Prefixes and soft prompts stand in front of the padding, which would
+    come between them and the text: there every prompt goes alone.
+    """
+    texts = [prompt_text(tokenizer, prompt) for prompt in prompts]
+    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    batch = 1 if virtual_tokens(model) else batch
+    written: dict[int, str] = {}
+    with evaluating(model):
+        for start in range(0, len(texts), batch):
+            group = by_length[start : start + batch]
+            new = _continue(model, tokenizer, [texts[index] for index in group], max_new_tokens)
+            written |= zip(group, new, strict=True)
+    return [written[index] for index in range(len(texts))]
+
+
+def virtual_tokens(model: Any) -> int:
+    """Positions that the active adapter puts in front of every sequence."""
+    config = getattr(model, "peft_config", {}).get(getattr(model, "active_adapter", None))
+    return getattr(config, "num_virtual_tokens", 0) or 0
+
+
+def _continue(model: Any, tokenizer: Any, texts: Sequence[str], max_new_tokens: int) -> list[str]:
+    tokens = tokenizer(
+        list(texts), add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+    )
+    ids = model.generate(
+        input_ids=tokens.input_ids.to(model.device),
+        attention_mask=tokens.attention_mask.to(model.device),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    new = tokenizer.batch_decode(ids[:, tokens.input_ids.shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in new]

@@ -18,8 +18,10 @@ class Run:
 
     `seconds` is the time of the steps alone, `tokens` those that went through the model (padding apart).
     `peak_memory` is in bytes, above what was held before: allocated on the card ("CUDA") or resident ("RSS").
-    `losses` has the mean loss of each step, `validation` pairs of (steps done, mean loss). `adapter_bytes` is
-    what the trained weights take on disk. `model` is the trained model; JSON leaves it out.
+    `losses` has the mean loss of each step, `validation` pairs of (steps done, mean loss). `before` and
+    `after` are the metric's figures, by name, of the base and of the trained model (empty where there was no
+    metric, or the run was interrupted). `adapter_bytes` is what the trained weights take on disk. `model` is
+    the trained model; JSON leaves it out.
     """
 
     plan: Plan
@@ -32,6 +34,8 @@ class Run:
     losses: tuple[float, ...]
     validation: tuple[tuple[int, float], ...]
     adapter_bytes: int
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
     model: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -69,8 +73,8 @@ def table(runs: Mapping[str, Run]) -> Any:
 
     shown = Table(Column(no_wrap=True), *runs, title="Ajuste fino medido")
     columns = [_cells(run) for run in runs.values()]
-    for title in columns[0]:
-        shown.add_row(title, *(column[title] for column in columns))
+    for title in dict.fromkeys(title for column in columns for title in column):
+        shown.add_row(title, *(column.get(title, "") for column in columns))
     return shown
 
 
@@ -89,4 +93,5 @@ def _cells(run: Run) -> dict[str, str]:
             f"{loss:.3f}" for _, loss in run.validation[:: len(run.validation) - 1 or 1]
         ),
         "adaptador (MiB)": f"{run.adapter_bytes / 2**20:.2f}",
+        **{name: f"{run.before[name]:.3f} -> {value:.3f}" for name, value in run.after.items()},
     }

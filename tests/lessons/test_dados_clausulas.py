@@ -119,11 +119,6 @@ def test_datasheet_tells_the_baselines():
         assert measured == pytest.approx(float(told.replace(",", ".")), abs=0.02), method
 
 
-def test_macro_f1_by_hand():
-    """a: 2 found, 1 wrong guess: 4/5. b: 1 found, 1 missed, 1 wrong guess: 2/4. c: missed: 0."""
-    assert measure.macro_f1(list("aabbc"), list("aabab")) == pytest.approx((4 / 5 + 2 / 4 + 0) / 3)
-
-
 def test_prompt_has_one_place_for_the_clause():
     prompt = (FOLDER / "instrucao.txt").read_text(encoding="utf-8")
     assert prompt.count("{texto}") == 1 and prompt.format(texto="x").count("{") == 0

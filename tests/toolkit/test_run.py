@@ -9,7 +9,8 @@ from rich.console import Console
 
 from toolkit.adapters import save
 from toolkit.data import Example, encode_all
-from toolkit.methods import Full, LoRA
+from toolkit.evaluation import perplexity
+from toolkit.methods import Full, LoRA, PromptTuning
 from toolkit.plots import plot_loss
 from toolkit.run import Run, table
 from toolkit.training import train
@@ -28,6 +29,21 @@ def test_figures_are_those_of_the_run(tiny, run, tmp_path):
     assert run.steps == 3
     assert [step for step, _ in run.validation] == [0, 3]
     assert run.tokens_per_second == run.tokens / run.seconds
+
+
+@pytest.mark.parametrize("method", [LoRA(), PromptTuning(4)], ids=lambda method: type(method).__name__)
+def test_metric_is_that_of_the_base_and_of_the_trained_model(tiny, method):
+    def metric(model):
+        assert not model.training
+        return {"perplexidade": perplexity(model, tiny.tokenizer, ["resposta 1"])}
+
+    plan = tiny.plan(method, batch=4, seq_len=128)
+    run = train(plan, DATA, tiny, steps=3, learning_rate=0.1, metric=metric)
+    assert run.before == metric(tiny.model)
+    assert run.after == metric(run.model) != run.before
+    printed = StringIO()
+    Console(file=printed, width=100).print(run)
+    assert f"{run.before['perplexidade']:.3f} -> {run.after['perplexidade']:.3f}" in printed.getvalue()
 
 
 def test_json_keeps_all_but_the_model(run, tmp_path):

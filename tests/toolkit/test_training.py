@@ -257,6 +257,6 @@ def test_out_of_memory_says_what_to_change(tiny, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("toolkit.training.Loop.step", full)
+    monkeypatch.setattr("toolkit.loop.Loop.step", full)
     with pytest.raises(TrainingError, match="batch=1 e accumulation=2"):
         train(plan(tiny), DATA, tiny, steps=1)

@@ -1,34 +1,13 @@
-"""Two measures of an answer, the facts in it and its tone of voice, and a baseline without a language model."""
+"""What the shop's data holds for a baseline without a language model; the two measures are `toolkit.tasks`'."""
 
 import json
-import re
 import statistics
 from pathlib import Path
 
 from lessons.dados.tf_idf import tf_idf
+from toolkit.tasks import facts_right, tone
 
 HERE = Path(__file__).parent
-REFUSALS = r"infelizmente|não podemos|não é possível|impossível|não temos"
-FORMAL = r"\bsenhora?\b|\bprezad[oa]\b|\bvossa\b|cordialmente|atenciosamente"
-
-
-def facts_right(answer: str, facts: list[str]) -> bool:
-    """Whether `answer` says every fact letter by letter, but for capitals and spaces."""
-    plain = " ".join(answer.lower().split())
-    return all(re.search(rf"(?<![\w,]){re.escape(fact.lower())}(?!\w|,(?!00)\d)", plain) for fact in facts)
-
-
-def tone(answer: str) -> float:
-    """The share of the shop's five rules of tone that `answer` keeps, from 0 to 1."""
-    plain = answer.strip().lower()
-    kept = (
-        bool(re.match(r"(oi|olá|opa)\b", plain)),
-        plain.endswith("tina, da tangerina."),
-        not re.search(FORMAL, plain),
-        not re.search(REFUSALS, plain),
-        len(plain.split()) <= 45,
-    )
-    return sum(kept) / len(kept)
 
 
 def read(split: str) -> list[dict]:

@@ -2,13 +2,12 @@
 
 import json
 import re
-import statistics
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from lessons.dados.tf_idf import tf_idf
+from toolkit.evaluation import macro_f1
 
 HERE = Path(__file__).parent
 KEYWORDS = {
@@ -30,13 +29,6 @@ KEYWORDS = {
 def read(split: str) -> list[dict]:
     """The rows of one split."""
     return [json.loads(line) for line in (HERE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def macro_f1(truth: list[str], guesses: list[str]) -> float:
-    """The mean over the kinds of 2 TP / (2 TP + FP + FN)."""
-    hits = Counter(t for t, g in zip(truth, guesses, strict=True) if t == g)
-    total = Counter(truth) + Counter(guesses)
-    return statistics.mean(2 * hits[kind] / total[kind] for kind in set(truth))
 
 
 def by_keyword(text: str) -> str:

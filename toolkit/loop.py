@@ -1,0 +1,230 @@
+"""The training loop on accelerate: its state, one step, validation, checkpoints, the progress bar."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from toolkit import checkpoint
+from toolkit.adapters import adapter_weights, attach
+from toolkit.base_model import BaseModel
+from toolkit.count import count
+from toolkit.data import Encoded, collate, order
+from toolkit.evaluation import Metric, mean_loss
+from toolkit.generation import evaluating
+from toolkit.peak import Peak
+from toolkit.plan import Plan
+from toolkit.recipe import Recipe, TrainingError, make_optimizer
+from toolkit.run import Run
+from toolkit.vram.memory import GIB
+
+
+class Loop:
+    """The state of one run: model, optimizer, schedule, what was measured so far."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, base: BaseModel, data: Sequence[Encoded]) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from transformers import get_scheduler
+
+        self.plan, self.recipe, self.data, self.pad = plan, recipe, data, base.tokenizer.pad_token_id
+        self.peak = Peak()
+        AcceleratorState._reset_state()  # a notebook may have trained in another precision before
+        self.accelerator = Accelerator(mixed_precision=plan.compute_dtype if plan.autocast else "no")
+        self.model = prepare(plan, base, recipe.seed)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(plan, self.trained, recipe)
+        schedule = get_scheduler(recipe.schedule, optimizer, recipe.warmup, recipe.steps)
+        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.losses: list[float] = []
+        self.validation: list[tuple[int, float]] = []
+        self.before: dict[str, float] = {}
+        self.after: dict[str, float] = {}
+        self.seconds, self.tokens = 0.0, 0
+
+    def run(
+        self,
+        held_out: Sequence[Encoded],
+        every: int,
+        folder: Path | None,
+        keep_every: int,
+        metric: Metric | None = None,
+    ) -> None:
+        """Take the steps that are left; `metric` is not taken of an interrupted run."""
+        batches = self.batches()
+        if metric and not self.losses:
+            self.before = self.score(metric, base=True)
+        with self.bar() as bar, interruptible() as interrupted:
+            if held_out and not self.losses:
+                self.validate(held_out)
+            for step in range(len(self.losses) + 1, self.recipe.steps + 1):
+                self.step([next(batches) for _ in range(self.plan.accumulation)])
+                self.show(bar)
+                last = step == self.recipe.steps or interrupted.is_set()
+                if held_out and (last or (every and step % every == 0)):
+                    self.validate(held_out)
+                if folder and (last or step % keep_every == 0):
+                    self.keep(folder)
+                if interrupted.is_set():
+                    print(
+                        f"Interrompido depois do passo {step}."
+                        + (" Retome com resume=True." if folder else "")
+                    )
+                    return
+        if metric:
+            self.after = self.score(metric)
+
+    def score(self, metric: Metric, base: bool = False) -> dict[str, float]:
+        """The metric of the model as it stands, or of its base, without the adapter."""
+        alone = self.model.disable_adapter if base and hasattr(self.model, "peft_config") else nullcontext
+        with evaluating(self.model), alone(), self.accelerator.autocast():
+            return dict(metric(self.model))
+
+    def batches(self) -> Iterator[list[Encoded]]:
+        """Micro-batches from where the run stands, in the order that the seed gives."""
+        size = self.plan.batch
+        stream = itertools.islice(
+            order(len(self.data), self.recipe.seed), len(self.losses) * self.plan.accumulation * size, None
+        )
+        while True:
+            yield [self.data[index] for index in itertools.islice(stream, size)]
+
+    def step(self, group: Sequence[Sequence[Encoded]]) -> None:
+        """One optimizer step over the micro-batches of `group`."""
+        import torch
+
+        torch.manual_seed(self.recipe.seed + len(self.losses))  # dropout: the same after a resume
+        began = time.perf_counter()
+        answers = sum(len(e.ids) - e.prompt_length for batch in group for e in batch)
+        loss = sum(self.backward(batch, answers) for batch in group)
+        self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.losses.append(float(loss))
+        self.seconds += time.perf_counter() - began
+        self.tokens += sum(len(e.ids) for batch in group for e in batch)
+        if self.losses[-1] != self.losses[-1]:
+            raise TrainingError(
+                f"a perda virou NaN no passo {len(self.losses)}: diminua learning_rate e recomece."
+            )
+
+    def backward(self, batch: Sequence[Encoded], answers: int) -> Any:
+        """Gradients of one micro-batch's share of the step's mean loss over `answers` tokens."""
+        with self.accelerator.autocast():
+            loss = self.model(**self.tensors(batch), num_items_in_batch=answers).loss
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def tensors(self, batch: Sequence[Encoded]) -> dict[str, Any]:
+        """The batch on the model's device."""
+        return {key: value.to(self.model.device) for key, value in collate(batch, self.pad).items()}
+
+    def validate(self, held_out: Sequence[Encoded]) -> None:
+        """Mean loss over the answer tokens of `held_out`, without training."""
+        with self.accelerator.autocast():
+            loss = mean_loss(self.model, held_out, self.plan.batch, self.pad)
+        self.validation.append((len(self.losses), loss))
+
+    def what(self) -> dict[str, Any]:
+        """All that decides the run's result: a checkpoint that differs in any of it is another run's."""
+        data = hashlib.sha256(repr([(e.ids, e.prompt_length) for e in self.data]).encode()).hexdigest()
+        return {"plan": self.plan.to_dict(), "data": data, **asdict(self.recipe)}
+
+    def keep(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            "measured": (self.losses, self.validation, self.before, self.seconds, self.tokens),
+        }
+        checkpoint.write(folder, len(self.losses), self.what(), self.model, state)
+
+    def restore(self, kept: Path) -> None:
+        """Go back to where a checkpoint was written."""
+        state = checkpoint.read(kept, self.what(), self.model)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.losses, self.validation, self.before, self.seconds, self.tokens = state["measured"]
+        print(f"Retomando depois do passo {len(self.losses)}.")
+
+    def bar(self) -> Any:
+        """A progress bar, with the time left."""
+        from tqdm.auto import tqdm
+
+        return tqdm(total=self.recipe.steps, initial=len(self.losses), desc="Treino", file=sys.stdout)
+
+    def show(self, bar: Any) -> None:
+        """Move the bar on: loss, speed, peak memory."""
+        speed = f"{self.tokens / self.seconds:.0f} tokens/s"
+        bar.set_postfix_str(f"perda {self.losses[-1]:.3f}, {speed}, pico {self.peak.bytes / GIB:.2f} GiB")
+        bar.update()
+
+    def report(self) -> Run:
+        """What was measured, and the trained model, ready to answer."""
+        counted = count(self.model)
+        return Run(
+            plan=self.plan,
+            parameters=counted.total,
+            trainable=counted.trainable,
+            seconds=self.seconds,
+            tokens=self.tokens,
+            peak_memory=self.peak.bytes,
+            memory_kind=self.peak.kind,
+            losses=tuple(self.losses),
+            validation=tuple(self.validation),
+            before=self.before,
+            after=self.after,
+            adapter_bytes=_saved_bytes(self.model),
+            model=self.model.eval(),
+        )
+
+
+def prepare(plan: Plan, base: BaseModel, seed: int) -> Any:
+    """A fresh copy of the base with the plan's method on it, ready for the first step."""
+    import torch
+
+    model = base.load(plan)
+    torch.manual_seed(seed)  # the adapter starts at random
+    model = attach(model, plan.method)
+    if plan.checkpoints_memory:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": plan.reentrant})
+        if plan.reentrant:
+            model.enable_input_require_grads()
+    model.config.use_cache = False
+    return model.train()
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of breaking a step in two; outside the main thread it stays as it is."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _saved_bytes(model: Any) -> int:
+    """Bytes of the file that `toolkit.save` would write."""
+    if not hasattr(model, "peft_config"):
+        return sum(p.numel() * p.element_size() for p in model.parameters())
+    from safetensors.torch import save
+
+    return len(save({key: value.contiguous() for key, value in adapter_weights(model).items()}))
