@@ -57,10 +57,11 @@ def choose_profile(
     """The size of the lessons' experiments, and why; `wanted` overrides. Raises for an unknown profile."""
     for profile in get_args(Profile):
         if wanted == profile:
-            return profile, f"pedido em {PROFILE_VARIABLE}"
+            return profile, "pedido por você"
     if wanted:
         raise SettingError(
-            f"{PROFILE_VARIABLE} deve ser um de {', '.join(get_args(Profile))}; recebi {wanted!r}."
+            f"o perfil (argumento de environment_card, ou {PROFILE_VARIABLE}) deve ser um de "
+            f"{', '.join(get_args(Profile))}; recebi {wanted!r}."
         )
     if capability is None:
         return "cpu", "sem GPU: modelo pequeno e poucos passos"
@@ -107,13 +108,20 @@ def mend_torchao() -> str:
     return ""
 
 
-def environment_card() -> None:
-    """Mend what has to be mended, and print the machine as a card in Portuguese (`environment` gives it)."""
+def environment_card(profile: Profile | Literal[""] = "") -> Environment:
+    """Mend what has to be mended, print the machine as a card in Portuguese, and give it.
+
+    A `profile` asked for here holds for the whole session, as if TOOLKIT_PROFILE had been set outside.
+    """
     from rich import print as rich_print
     from rich.panel import Panel
 
-    lines = card_lines(environment(), mend_torchao())
-    rich_print(Panel("\n".join(lines), title="Seu ambiente", expand=False))
+    if profile:
+        choose_profile(None, 0, profile)
+        os.environ[PROFILE_VARIABLE] = profile
+    found = environment()
+    rich_print(Panel("\n".join(card_lines(found, mend_torchao())), title="Seu ambiente", expand=False))
+    return found
 
 
 def card_lines(found: Environment, mended: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from toolkit.environment import (
     choose_dtype,
     choose_profile,
     environment,
+    environment_card,
 )
 
 T4, A100, L4 = (7, 5), (8, 0), (8, 9)
@@ -43,6 +44,21 @@ def test_profile_can_be_asked_for_and_a_wrong_one_is_named(monkeypatch):
     monkeypatch.setenv("TOOLKIT_PROFILE", "enorme")
     with pytest.raises(SettingError, match=r"cpu, t4, big; recebi 'enorme'"):
         environment()
+
+
+def test_a_profile_asked_of_the_card_holds_for_the_session(monkeypatch, capsys):
+    monkeypatch.setenv("TOOLKIT_PROFILE", "")  # so that what the card sets is undone
+    assert environment_card().profile == choose_profile(*card_of_this_machine(), None)[0]
+    assert environment_card("t4").profile == environment().profile == "t4"
+    assert "t4 (pedido por você)" in capsys.readouterr().out
+    with pytest.raises(SettingError, match="recebi 'enorme'"):
+        environment_card("enorme")
+    assert environment().profile == "t4"
+
+
+def card_of_this_machine():
+    found = environment()
+    return found.capability, found.memory
 
 
 def test_card_names_place_card_memory_and_reason():
