@@ -78,7 +78,7 @@ class ClearAnswers(ClearSolutions):  # type: ignore[misc]
     def _replace_solution_region(self, cell: NotebookNode, language: str) -> bool:
         if FORM not in cell.source:
             return bool(super()._replace_solution_region(cell, language))
-        stubs: dict[str, str] = self.code_stub
+        stubs = self.code_stub  # type: ignore[has-type]
         self.code_stub = {language: ""}
         replaced = bool(super()._replace_solution_region(cell, language))
         self.code_stub = stubs
