@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from autograder.judge.adapter import adapter_on
 
 ROOT = Path(__file__).parents[2]
+STUDENT = "2023001"  # the instructor's cell of the quiz has the same
 
 
 def cells(notebook: NotebookNode) -> dict[str, NotebookNode]:
@@ -33,7 +34,8 @@ def graded_by(notebook: NotebookNode) -> dict[str, list[str]]:
 
 def run(notebook: NotebookNode, replaced: dict[str, str]) -> dict[str, BaseException | str]:
     """What each test cell ends with when some cells are `replaced`: its exception, its stderr, or ""."""
-    namespace: dict[str, object] = {"__name__": "__main__", "adapter_on": adapter_on}
+    judge = {"adapter_on": adapter_on, "student_id": STUDENT, "credit": float}  # what it gives to every test
+    namespace: dict[str, object] = {"__name__": "__main__", "matricula": STUDENT, **judge}
     outcomes: dict[str, BaseException | str] = {}
     with warnings.catch_warnings(record=True) as shown:  # a kernel writes them to stderr, which costs points
         warnings.simplefilter("default")

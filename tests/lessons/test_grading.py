@@ -7,7 +7,7 @@ from autograder.course import Course, write_notebook
 from autograder.grading import grade, write_skeleton
 from autograder.publish import course_facts, source_notebook
 
-from .scoring import ROOT, cells, graded_by
+from .scoring import ROOT, STUDENT, cells, graded_by
 
 
 @pytest.mark.slow
@@ -16,9 +16,9 @@ def test_solved_submission(lesson, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     source = source_notebook(lesson, ROOT)
     course = Course.init(tmp_path / "course", {lesson: source}, ROOT / "lessons" / "dados")
-    write_notebook(course.notebook("submitted", lesson, "ana"), source)
+    write_notebook(course.notebook("submitted", lesson, STUDENT), source)
     write_skeleton(course, tmp_path / "skeleton.db")
-    result = grade(course.root, lesson, "ana", tmp_path / "skeleton.db")
+    result = grade(course.root, lesson, STUDENT, tmp_path / "skeleton.db")
     points = {name: cell.metadata["nbgrader"].get("points") for name, cell in cells(source).items()}
     automatic = {test for tests in graded_by(source).values() for test in tests}
     assert {test: result.scores[test] for test in automatic} == {test: points[test] for test in automatic}
