@@ -23,7 +23,9 @@ q1 = "a b c d"
 
 # %% objeto_que_e_igual_a_tudo answer="q1" right=false
 class Igual(str):
-    __eq__ = lambda self, other: True
+    def __eq__(self, other):
+        return True
+
     __hash__ = str.__hash__
 
 
@@ -53,7 +55,9 @@ q2 = "a b c d"
 
 # %% objeto_que_e_igual_a_tudo answer="q2" right=false
 class Igual(str):
-    __eq__ = lambda self, other: True
+    def __eq__(self, other):
+        return True
+
     __hash__ = str.__hash__
 
 
@@ -83,7 +87,9 @@ q3 = "a b c d"
 
 # %% objeto_que_e_igual_a_tudo answer="q3" right=false
 class Igual(str):
-    __eq__ = lambda self, other: True
+    def __eq__(self, other):
+        return True
+
     __hash__ = str.__hash__
 
 
@@ -113,7 +119,9 @@ q4 = "a b c d"
 
 # %% objeto_que_e_igual_a_tudo answer="q4" right=false
 class Igual(str):
-    __eq__ = lambda self, other: True
+    def __eq__(self, other):
+        return True
+
     __hash__ = str.__hash__
 
 
