@@ -6,7 +6,7 @@ several functions are called like their file (`toolkit.count.count` is `toolkit.
 
 import logging
 
-from toolkit.adapters import attach, load, merge, save, switch, unmerge
+from toolkit.adapters import attach, merge, switch, unmerge
 from toolkit.base_model import BaseModel, base_model
 from toolkit.check import conferir, entregar
 from toolkit.count import count
@@ -17,8 +17,9 @@ from toolkit.generation import answer, answers
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
 from toolkit.plan import Plan
-from toolkit.plots import plot_loss
+from toolkit.plots import compare, plot_loss
 from toolkit.run import Run, table
+from toolkit.saved import load, save
 from toolkit.tasks import clauses, facts_right, shop, tone
 from toolkit.training import train
 
@@ -41,6 +42,7 @@ __all__ = [
     "base_model",
     "choose",
     "clauses",
+    "compare",
     "conferir",
     "count",
     "entregar",

@@ -1,20 +1,13 @@
-"""A Method put on a live model over peft; adapters saved, loaded, switched and merged."""
+"""A Method put on a live model over peft; adapters switched, merged, and their weights read and set."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from toolkit.environment import mend_torchao
-from toolkit.folders import written_whole
 from toolkit.methods import ALL_LINEAR, IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
-from toolkit.models import Architecture
 from toolkit.quantization import keep_gradients, linears_4bit
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
-BASE = "base.json"  # the dimensions of the base that the adapter is for
 
 
 class AdapterError(ValueError):
@@ -39,7 +32,7 @@ def attach(model: Any, method: Method, name: str = "default") -> Any:
         raise AdapterError(
             "QLoRA pede a base em 4 bits, e esta não está: carregue-a com base.load(base.plan(QLoRA()))."
         )
-    return _add(model, method if isinstance(method, Adapter) else peft_config(method), name)
+    return add(model, method if isinstance(method, Adapter) else peft_config(method), name)
 
 
 def peft_config(method: Method) -> Any:
@@ -68,7 +61,8 @@ def peft_config(method: Method) -> Any:
     raise AdapterError(f"o peft não tem {type(method).__name__}.")
 
 
-def _add(model: Any, config: Any, name: str) -> Any:
+def add(model: Any, config: Any, name: str) -> Any:
+    """Put a new, untrained adapter of this configuration (peft's, or an `Adapter`) on the model."""
     keep_gradients(model)
     mend_torchao()
     if not hasattr(model, "peft_config"):
@@ -157,35 +151,6 @@ def _mergeable(model: Any) -> Any:
     return model
 
 
-def save(model: Any, folder: str | Path) -> int:
-    """Write the active adapter (of a full fine-tune, the whole model) to `folder`; bytes of its weights.
-
-    safetensors and a config in peft's format. What `folder` held stays there until the new one is complete.
-    """
-    with written_whole(Path(folder)) as new:
-        if hasattr(model, "peft_config"):
-            _save_adapter(model, new)
-        else:
-            model.save_pretrained(new)
-        dimensions = Architecture.from_config(model.config).to_dict()
-        (new / BASE).write_text(json.dumps(dimensions), encoding="utf-8")
-    return adapter_bytes(folder)
-
-
-def _save_adapter(model: Any, folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    name = model.active_adapter
-    config = model.peft_config[name]
-    weights = {key: value.detach().cpu().contiguous() for key, value in adapter_weights(model).items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    if isinstance(config, Adapter):
-        described = {"peft_type": "BOTTLENECK", "bottleneck": config.bottleneck}
-        (folder / CONFIG).write_text(json.dumps(described), encoding="utf-8")
-    else:
-        config.save_pretrained(folder)
-
-
 def adapter_weights(model: Any) -> dict[str, Any]:
     """The active adapter's tensors, by peft's names."""
     if isinstance(model.peft_config[model.active_adapter], Adapter):
@@ -203,56 +168,3 @@ def set_adapter_weights(model: Any, weights: dict[str, Any]) -> None:
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(model, weights, adapter_name=model.active_adapter)
-
-
-def adapter_bytes(folder: str | Path) -> int:
-    """Size of the saved weights on disk, in bytes."""
-    return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
-
-
-def load(model: Any, folder: str | Path, name: str = "default") -> Any:
-    """Put the adapter saved in `folder` on the model under `name`, make it active, and give the model back.
-
-    Raises AdapterError when there is none, when it is for another base, or when its file is damaged.
-    """
-    folder = Path(folder)
-    _check_base(model, folder)
-    weights = _read_weights(folder / WEIGHTS)
-    model = _add(model, _read_config(folder), name)
-    set_adapter_weights(model, weights)
-    return model
-
-
-def _check_base(model: Any, folder: Path) -> None:
-    if not (folder / BASE).is_file() or not (folder / CONFIG).is_file():
-        raise AdapterError(f"não há adaptador em {folder}: aponte para a pasta que toolkit.save escreveu.")
-    saved = {**json.loads((folder / BASE).read_text(encoding="utf-8")), "name": ""}
-    here = {**Architecture.from_config(model.config).to_dict(), "name": ""}
-    different = [
-        f"{key} {value} em vez de {here.get(key)}" for key, value in saved.items() if value != here.get(key)
-    ]
-    if different:
-        raise AdapterError(
-            f"o adaptador de {folder} é de outra base ({', '.join(different)}): carregue-o sobre ela."
-        )
-
-
-def _read_config(folder: Path) -> Any:
-    described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if described["peft_type"] == "BOTTLENECK":
-        return Adapter(described["bottleneck"])
-    from peft import PeftConfig
-
-    return PeftConfig.from_pretrained(folder)
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(
-            f"{path} está ausente, truncado ou corrompido ({error}): copie-o de novo ou treine outra vez."
-        ) from None

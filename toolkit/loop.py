@@ -27,6 +27,8 @@ from toolkit.recipe import Recipe, TrainingError, make_optimizer
 from toolkit.run import Run
 from toolkit.vram.memory import GIB
 
+MEASURED = ("losses", "validation", "before", "seconds", "tokens", "longest")  # what a checkpoint keeps of it
+
 
 class Loop:
     """The state of one run: model, optimizer, schedule, what was measured so far."""
@@ -49,7 +51,7 @@ class Loop:
         self.validation: list[tuple[int, float]] = []
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
-        self.seconds, self.tokens = 0.0, 0
+        self.seconds, self.tokens, self.longest = 0.0, 0, 1
 
     def run(
         self,
@@ -112,7 +114,8 @@ class Loop:
         self.optimizer.zero_grad()
         self.losses.append(float(loss))
         self.seconds += time.perf_counter() - began
-        self.tokens += sum(len(e.ids) for batch in group for e in batch)
+        lengths = [len(example.ids) for batch in group for example in batch]
+        self.tokens, self.longest = self.tokens + sum(lengths), max(self.longest, *lengths)
         if self.losses[-1] != self.losses[-1]:
             raise TrainingError(
                 f"a perda virou NaN no passo {len(self.losses)}: diminua learning_rate e recomece."
@@ -146,7 +149,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            "measured": (self.losses, self.validation, self.before, self.seconds, self.tokens),
+            "measured": {name: getattr(self, name) for name in MEASURED},
         }
         checkpoint.write(folder, len(self.losses), self.what(), self.model, state)
 
@@ -157,7 +160,8 @@ class Loop:
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.losses, self.validation, self.before, self.seconds, self.tokens = state["measured"]
+        for name in MEASURED:
+            setattr(self, name, state["measured"][name])
         print(f"Retomando depois do passo {len(self.losses)}.")
 
     def bar(self) -> Any:
@@ -167,9 +171,10 @@ class Loop:
         return tqdm(total=self.recipe.steps, initial=len(self.losses), desc="Treino", file=sys.stdout)
 
     def show(self, bar: Any) -> None:
-        """Move the bar on: loss, speed, peak memory."""
+        """Move the bar on: loss, speed, memory now and at its peak."""
         speed = f"{self.tokens / self.seconds:.0f} tokens/s"
-        bar.set_postfix_str(f"perda {self.losses[-1]:.3f}, {speed}, pico {self.peak.bytes / GIB:.2f} GiB")
+        memory = f"memória {self.peak.now / GIB:.2f}, pico {self.peak.bytes / GIB:.2f} GiB"
+        bar.set_postfix_str(f"perda {self.losses[-1]:.3f}, {speed}, {memory}")
         bar.update()
 
     def report(self) -> Run:
@@ -181,7 +186,8 @@ class Loop:
             trainable=counted.trainable,
             seconds=self.seconds,
             tokens=self.tokens,
-            peak_memory=self.peak.bytes,
+            longest=self.longest,
+            measured=self.peak.memory(self.model, self.optimizer),
             memory_kind=self.peak.kind,
             losses=tuple(self.losses),
             validation=tuple(self.validation),

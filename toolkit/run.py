@@ -1,15 +1,23 @@
-"""What a fine-tune gave: parameters, time, speed, peak memory, loss curves, size of the adapter."""
+"""What a fine-tune gave: parameters, time, speed, memory, loss curves, quality, size of the adapter."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from toolkit.folders import written_whole
+from toolkit.methods import Full
 from toolkit.plan import Plan
-from toolkit.vram.memory import GIB
+from toolkit.saved import load, write
+from toolkit.vram.estimate import estimate
+from toolkit.vram.memory import GIB, Memory
+from toolkit.vram.simulate import simulate
+
+FIGURES = "run.json"
 
 
 @dataclass(frozen=True)
@@ -17,11 +25,11 @@ class Run:
     """A finished (or interrupted) fine-tune, measured.
 
     `seconds` is the time of the steps alone, `tokens` those that went through the model (padding apart).
-    `peak_memory` is in bytes, above what was held before: allocated on the card ("CUDA") or resident ("RSS").
-    `losses` has the mean loss of each step, `validation` pairs of (steps done, mean loss). `before` and
-    `after` are the metric's figures, by name, of the base and of the trained model (empty where there was no
-    metric, or the run was interrupted). `adapter_bytes` is what the trained weights take on disk. `model` is
-    the trained model; JSON leaves it out.
+    `longest` is the most tokens that a sequence had, as it was padded. `measured` is the memory at the peak,
+    above what was held before: allocated on the card (`memory_kind` "CUDA") or resident ("RSS"). `losses` has
+    the mean loss of each step, `validation` pairs of (steps done, mean loss). `before` and `after` are the
+    metric's figures, by name, of the base and of the trained model (empty where there was no metric, or the
+    run was interrupted). `adapter_bytes` is what the trained weights take on disk, `model` the trained model.
     """
 
     plan: Plan
@@ -29,7 +37,8 @@ class Run:
     trainable: int
     seconds: float
     tokens: int
-    peak_memory: int
+    longest: int
+    measured: Memory
     memory_kind: str
     losses: tuple[float, ...]
     validation: tuple[tuple[int, float], ...]
@@ -48,19 +57,51 @@ class Run:
         """Tokens trained on a second."""
         return self.tokens / self.seconds
 
-    def save(self, path: str | Path) -> None:
-        """Write the figures as JSON; the weights are `toolkit.save`'s."""
-        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("plan", "model")}
-        Path(path).write_text(json.dumps({"plan": self.plan.to_dict(), **data}, indent=1), encoding="utf-8")
+    @property
+    def peak_memory(self) -> int:
+        """The measured peak, in bytes."""
+        return self.measured.allocated.value
+
+    @property
+    def as_run(self) -> Plan:
+        """The plan with the longest sequence that there really was: what prediction and measurement share."""
+        return self.plan.change(seq_len=self.longest, padding=self.plan.batch > 1)
+
+    @cached_property
+    def predicted(self) -> Memory:
+        """`estimate` of the plan as it was run, on the plan's GPU (without one: on any)."""
+        return estimate(self.as_run)
+
+    @cached_property
+    def simulated(self) -> Memory:
+        """`simulate` of the plan as it was run; takes seconds the first time."""
+        return simulate(self.as_run)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the figures (JSON) and the trained weights (safetensors) to `folder`, whole or not at all."""
+        kept = [f.name for f in fields(self) if f.name not in ("plan", "measured", "model")]
+        data = {name: getattr(self, name) for name in kept}
+        data |= {"plan": self.plan.to_dict(), "measured": self.measured.to_dict()}
+        with written_whole(Path(folder)) as new:
+            write(self.model, new)
+            (new / FIGURES).write_text(json.dumps(data, indent=1), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: str | Path) -> Run:
-        """The run that `save` wrote, without its model."""
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    def read(cls, folder: str | Path, base: Any = None) -> Run:
+        """The run that `save` wrote; with its `base` (a BaseModel), its model too."""
+        data = json.loads((Path(folder) / FIGURES).read_text(encoding="utf-8"))
         data["plan"] = Plan.from_dict(data["plan"])
+        data["measured"] = Memory.from_dict(data["measured"])
         data["losses"] = tuple(data["losses"])
         data["validation"] = tuple((step, loss) for step, loss in data["validation"])
-        return cls(**data)
+        run = cls(**data)
+        if not base:
+            return run
+        full = isinstance(run.plan.method, Full)
+        model = (
+            replace(base, folder=Path(folder)).load(run.plan) if full else load(base.load(run.plan), folder)
+        )
+        return replace(run, model=model)
 
     def __rich__(self) -> Any:
         """What `rich.print(run)` shows."""
@@ -86,12 +127,13 @@ def _cells(run: Run) -> dict[str, str]:
         "passos": str(run.steps),
         "tempo (s)": f"{run.seconds:.1f}",
         "tokens/s": f"{run.tokens_per_second:.0f}",
-        "pico de memória (GiB)": f"{run.peak_memory / GIB:.2f} ({run.memory_kind})",
+        "pico previsto na GPU (GiB)": f"{run.predicted.allocated.value / GIB:.2f}",
+        "pico medido (GiB)": f"{run.peak_memory / GIB:.2f} ({run.memory_kind})",
         "perda no primeiro passo": f"{run.losses[0]:.3f}",
         "perda no último passo": f"{run.losses[-1]:.3f}",
         "perda na validação": " -> ".join(
             f"{loss:.3f}" for _, loss in run.validation[:: len(run.validation) - 1 or 1]
         ),
         "adaptador (MiB)": f"{run.adapter_bytes / 2**20:.2f}",
-        **{name: f"{run.before[name]:.3f} -> {value:.3f}" for name, value in run.after.items()},
+        **{name: f"{run.before[name]:.3g} -> {value:.3g}" for name, value in run.after.items()},
     }

@@ -6,11 +6,12 @@ import peft
 import pytest
 import torch
 
-from toolkit import adapters
-from toolkit.adapters import AdapterError, adapter_weights, attach, load, merge, save, switch, unmerge
+from toolkit import saved
+from toolkit.adapters import AdapterError, adapter_weights, attach, merge, switch, unmerge
 from toolkit.count import count
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
+from toolkit.saved import load, save
 
 ADDED = [
     LoRA(rank=4, targets="all-linear"),
@@ -218,7 +219,7 @@ def test_an_adapter_for_another_base_names_the_difference(tiny, tmp_path, monkey
 @pytest.mark.parametrize("keep", [0, 4, 60, 1500], ids=lambda n: f"{n} bytes")
 def test_a_truncated_file_is_one_sentence_and_leaves_the_model_alone(tiny, tmp_path, keep):
     save(fresh(tiny, LoRA()), tmp_path / "a")
-    path = tmp_path / "a" / adapters.WEIGHTS
+    path = tmp_path / "a" / saved.WEIGHTS
     path.write_bytes(path.read_bytes()[:keep])
     model = tiny.load()
     with pytest.raises(AdapterError, match="truncado ou corrompido"):

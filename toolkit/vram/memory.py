@@ -78,3 +78,9 @@ class Memory:
             "reserved": self.reserved._asdict(),
             "process": self.process._asdict(),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Memory:
+        """The memory that `to_dict` described."""
+        tiers = {name: Interval(**data[name]) for name in ("allocated", "reserved", "process")}
+        return cls(data["source"], data["moments"], **tiers)
