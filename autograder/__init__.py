@@ -2,4 +2,11 @@
 
 
 class Refusal(ValueError):
-    """What the grader will not take, in one sentence: what was wrong, what was expected, what to do."""
+    """What the grader will not take, in one sentence: what was wrong, what was expected, what to do.
+
+    `to_student`: the same in Portuguese, where it is about a file that a student sent.
+    """
+
+    def __init__(self, message: str, to_student: str = "") -> None:
+        super().__init__(message)
+        self.to_student = to_student

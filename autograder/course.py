@@ -38,6 +38,7 @@ configure(c, Path(__file__).parent)
 
 # Your own settings go below, for example:
 # c.Execute.timeout = 60  # seconds a cell may take
+# c.LatePolicy.penalty_method = "percent"  # with percent_a_day, grace_minutes and most_percent; also "zero"
 '''
 
 
@@ -63,7 +64,13 @@ def configure(c: Config, root: Path) -> None:
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
     c.IgnorePattern.enabled = True
     c.IgnorePattern.pattern = ".*"
-    c.GenerateFeedback.preprocessors = [GetGrades, feedback.MaskHiddenTests, ClearMarkScheme]
+    c.AssignLatePenalties.plugin_class = "autograder.lateness.LatePolicy"
+    c.GenerateFeedback.preprocessors = [
+        GetGrades,
+        feedback.MaskHiddenTests,
+        ClearMarkScheme,
+        feedback.ByExercise,
+    ]
     c.HTMLExporter.filters = {"safe_markdown": feedback.safe_markdown}
     c.HTMLExporter.extra_template_basedirs = [str(path) for path in feedback.TEMPLATES]
     c.ExportApp.plugin_class = export.SafeCsv
@@ -144,13 +151,6 @@ class Course:
             raise Refusal(
                 f"The course has no lesson {lesson!r}; it has: {known}. Name one of these with --lesson."
             )
-
-    def write_feedback(self, lesson: str, student: str) -> Path:
-        """Write a student's feedback page from what the gradebook and `autograded/` hold; give its path."""
-        result: dict[str, Any] = self.api().generate_feedback(lesson, student)
-        if not result["success"]:
-            raise RuntimeError(result.get("log", "") + result.get("error", ""))
-        return self.root / "feedback" / student / lesson / f"{lesson}.html"
 
     def _release(self, lesson: str) -> None:
         result: dict[str, Any] = self.api().generate_assignment(lesson)

@@ -93,7 +93,6 @@ def _saved(course: Course, lesson: str, graded: Graded) -> Graded:
     try:
         if not graded.failure:
             commit(course, lesson, graded)
-            course.write_feedback(lesson, graded.student)
     except Exception as error:
         reason = f"it was graded but could not be saved ({error})"
         return Graded(graded.student, failure=reason, log=repr(error))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from autograder import cli
+from autograder.cli.courses import demo as grading_demo
 from lessons import demo
 
 
@@ -21,7 +21,7 @@ def test_the_training_half_says_what_came_of_it(capsys):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_grading_half_grades_all_that_can_be_graded(tmp_path, capsys):
-    cli.demo(tmp_path)
+    grading_demo(tmp_path)
     printed = capsys.readouterr().out
     [table] = (tmp_path / "course" / "grades").glob("*.csv")
     scores = {row["student_id"]: row["score"] for row in csv.DictReader(table.open(encoding="utf-8"))}

@@ -38,7 +38,7 @@ def exercises(cells: Sequence[Cell]) -> list[Exercise]:
     heading = ""
     for cell in cells:
         known = mark(cell)
-        if cell["cell_type"] == "markdown" and not known:
+        if cell["cell_type"] == "markdown" and not known.get("solution"):
             heading = (HEADING.findall(source(cell)) or [heading])[-1]
         elif known.get("solution"):
             if heading or not found or found[-1].tests or found[-1].by_hand:

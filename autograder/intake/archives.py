@@ -1,5 +1,6 @@
-"""The files of a folder or of a zip, each within a size limit, links and special files refused."""
+"""The files of a folder or zip, and of zips in it, each within a size limit, links refused."""
 
+import io
 import stat
 import zipfile
 import zlib
@@ -11,8 +12,11 @@ from pathlib import Path, PurePosixPath
 from autograder import Refusal
 
 MAX_BYTES = 32 * 2**20  # a notebook; Colab's, with pictures, stay below 10 MiB
-MAX_FILES = 20_000
+MAX_FILES = 200_000  # of a whole class
+MAX_INNER = 200  # files in a zip that a student handed in
+MAX_DEPTH = 3  # zips in zips in zips
 IGNORED = ("__MACOSX", ".ipynb_checkpoints", ".DS_Store")
+MEMBER = b"PK\x01\x02"  # begins each entry of a zip's directory
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,10 @@ class Upload:
 def open_uploads(place: Path) -> Iterator[Iterator[Upload]]:
     """The files of the folder or zip at `place`. Reading one that is not plain and small raises Refusal."""
     if place.is_dir():
-        yield _first(_walk(place, PurePosixPath()), place)
+        yield _unfold(_first(_walk(place, PurePosixPath()), place))
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
-            yield _first(_members(archive), place)
+            yield _unfold(_first(_members(archive, PurePosixPath()), place))
     else:
         raise Refusal(
             f"{place} is neither a folder nor a zip: give --submissions the folder of downloaded notebooks."
@@ -41,8 +45,58 @@ def _first(uploads: Iterator[Upload], place: Path) -> Iterator[Upload]:
     for count, upload in enumerate(uploads):
         if count == MAX_FILES:
             raise Refusal(f"{place} holds more than {MAX_FILES} files: take in the class in smaller folders.")
-        if not any(part in IGNORED for part in upload.path.parts):
+        yield upload
+
+
+def _unfold(uploads: Iterator[Upload], depth: int = 0) -> Iterator[Upload]:
+    """The files, and in place of a zip what is in it; one that cannot be opened says so when it is read."""
+    for upload in uploads:
+        if any(part in IGNORED for part in upload.path.parts):
+            continue
+        if upload.path.suffix.casefold() != ".zip":
             yield upload
+            continue
+        try:
+            inner = _inner(upload, depth)
+        except Refusal as reason:
+            yield Upload(upload.path, _refusing(reason))
+        else:
+            yield from _unfold(iter(inner), depth + 1)
+
+
+def _inner(upload: Upload, depth: int) -> list[Upload]:
+    if depth == MAX_DEPTH:
+        raise Refusal(
+            "is a zip in a zip in a zip; ask for the notebook itself", "o arquivo é um zip dentro de outros"
+        )
+    with _zip_of(upload.read()) as archive:
+        names = [member.filename for member in archive.infolist() if not member.is_dir()]
+
+    def read(name: str) -> bytes:
+        with _zip_of(upload.read()) as again:
+            return _read_member(again, again.getinfo(name))
+
+    return [Upload(upload.path / name, lambda name=name: read(name)) for name in names]  # type: ignore[misc]
+
+
+def _zip_of(data: bytes) -> zipfile.ZipFile:
+    """A zip that a student made; its directory is counted before anything parses it."""
+    if data.count(MEMBER) > MAX_INNER:
+        raise Refusal(
+            f"is a zip of more than {MAX_INNER} files; ask for the notebook alone",
+            "o zip tem arquivos demais",
+        )
+    try:
+        return zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        raise Refusal("is a broken zip; ask for the .ipynb file itself", "o zip está corrompido") from None
+
+
+def _refusing(reason: Refusal) -> Callable[[], bytes]:
+    def read() -> bytes:
+        raise reason
+
+    return read
 
 
 def _walk(folder: Path, inside: PurePosixPath) -> Iterator[Upload]:
@@ -58,7 +112,9 @@ def _walk(folder: Path, inside: PurePosixPath) -> Iterator[Upload]:
 def _read_file(path: Path) -> bytes:
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
-        raise Refusal("is a link or a special file; only plain files are taken")
+        raise Refusal(
+            "is a link or a special file; only plain files are taken", "o arquivo não é um arquivo comum"
+        )
     try:
         with path.open("rb") as file:
             return _capped(file.read(MAX_BYTES + 1))
@@ -66,26 +122,30 @@ def _read_file(path: Path) -> bytes:
         raise Refusal(f"cannot be read ({error.strerror}); mend its permissions") from None
 
 
-def _members(archive: zipfile.ZipFile) -> Iterator[Upload]:
+def _members(archive: zipfile.ZipFile, inside: PurePosixPath) -> Iterator[Upload]:
     for member in archive.infolist():
         if not member.is_dir():
-            yield Upload(PurePosixPath(member.filename), lambda m=member: _read_member(archive, m))  # type: ignore[misc]
+            yield Upload(inside / member.filename, lambda m=member: _read_member(archive, m))  # type: ignore[misc]
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Nothing goes to disk, so a name like ../../x does nothing; the cap holds whatever the header says."""
     if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
-        raise Refusal("is a link or encrypted inside the zip; only plain files are taken")
+        raise Refusal(
+            "is a link or encrypted inside the zip; only plain files are taken", "o zip tem senha ou atalhos"
+        )
     try:
         with archive.open(member) as file:
             return _capped(file.read(MAX_BYTES + 1))
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise Refusal(f"cannot be unpacked ({error}); download it again") from None
+        raise Refusal(f"cannot be unpacked ({error}); download it again", "o zip está corrompido") from None
 
 
 def _capped(data: bytes) -> bytes:
     if len(data) > MAX_BYTES:
+        size = MAX_BYTES // 2**20
         raise Refusal(
-            f"is larger than {MAX_BYTES // 2**20} MiB; have its outputs cleared and handed in again"
+            f"is larger than {size} MiB; have its outputs cleared and handed in again",
+            f"o arquivo tem mais de {size} MiB: limpe as saídas das células",
         )
     return data

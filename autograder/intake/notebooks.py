@@ -23,14 +23,21 @@ def read_notebook(data: bytes) -> NotebookNode:
     try:
         raw = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        raise Refusal("is not a notebook: its content is not JSON; ask for the .ipynb file itself") from None
+        raise Refusal(
+            "is not a notebook: its content is not JSON; ask for the .ipynb file itself",
+            "o arquivo não é um caderno (.ipynb) inteiro; baixe-o de novo pelo menu do Colab",
+        ) from None
     cells = raw.get("cells") if isinstance(raw, dict) else None
     if not isinstance(cells, list) or raw.get("nbformat") != 4:
         raise Refusal(
-            "is not a notebook of format 4; open it in Jupyter or Colab, save it, and take it in again"
+            "is not a notebook of format 4; open it in Jupyter or Colab, save it, and take it in again",
+            "o caderno está num formato antigo ou desconhecido; abra-o no Colab e baixe-o de novo",
         )
     if len(cells) > MAX_CELLS:
-        raise Refusal(f"has {len(cells)} cells, more than {MAX_CELLS}; ask for the lesson's own notebook")
+        raise Refusal(
+            f"has {len(cells)} cells, more than {MAX_CELLS}; ask for the lesson's own notebook",
+            "o caderno tem células demais; entregue o caderno da aula",
+        )
     kept = [_cell(cell, index) for index, cell in enumerate(cells) if isinstance(cell, dict)]
     notebook: NotebookNode = nbformat.v4.new_notebook(cells=kept)
     return notebook

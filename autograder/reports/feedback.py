@@ -9,7 +9,9 @@ import nbgrader
 from markdown_it import MarkdownIt
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
-from nbgrader.preprocessors import ClearHiddenTests
+from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
+
+from toolkit.lesson import Exercise, exercises
 
 # Ours first, for the feedback page; nbgrader's for formgrader.
 TEMPLATES = [
@@ -38,6 +40,28 @@ class MaskHiddenTests(ClearHiddenTests):  # type: ignore[misc]
             cell.outputs = [new_output("error", ename="", evalue=m, traceback=[m]) for m in messages]
             self._remove_hidden_test_region(cell)
         return cell, resources
+
+
+class ByExercise(NbGraderPreprocessor):  # type: ignore[misc]
+    """Last of `c.GenerateFeedback.preprocessors`: the table of points by exercise, each with its message."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        """Set `resources["nbgrader"]["exercises"]`."""
+        resources["nbgrader"]["exercises"] = [_line(exercise) for exercise in exercises(nb.cells)]
+        return nb, resources
+
+
+def _line(exercise: Exercise) -> dict[str, Any]:
+    graded = [c for c in (*exercise.tests, *exercise.answers) if c["metadata"]["nbgrader"]["grade"]]
+    marks = [cell["metadata"]["nbgrader"] for cell in graded]
+    errors = [o for cell in exercise.tests for o in cell.get("outputs", []) if o["output_type"] == "error"]
+    return {
+        "title": exercise.title.replace("`", ""),
+        "place": marks[0]["grade_id"] if marks else "",
+        "score": sum(mark.get("score") or 0.0 for mark in marks),
+        "points": sum(mark["points"] for mark in marks),
+        "message": "\n".join(errors[0]["traceback"]).splitlines()[-1] if errors else "",
+    }
 
 
 def _told(error: NotebookNode, test: str) -> str:

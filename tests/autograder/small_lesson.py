@@ -5,6 +5,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from autograder.course import write_notebook
 from autograder.grading import commit, grade, write_skeleton
+from autograder.reports.pages import write_pages
 
 LESSON = "01_soma"
 
@@ -74,5 +75,5 @@ def grade_here(course, student, notebook, lesson=LESSON):
     graded = grade(course.root, lesson, student, skeleton)
     if not graded.failure:
         commit(course, lesson, graded)
-        course.write_feedback(lesson, student)
+        list(write_pages(course, lesson, [student]))
     return graded

@@ -14,15 +14,27 @@ from hypothesis import strategies as st
 
 from autograder import Refusal
 from autograder.intake import archives
-from autograder.intake.layout import take_in
+from autograder.intake.layout import lay_out, survey
 from autograder.intake.notebooks import MAX_CELLS, read_notebook
-from autograder.intake.roster import Student, owner, read_roster
+from autograder.intake.owners import Owners
+from autograder.intake.roster import Student, read_roster
 from tests.autograder.small_lesson import LESSON, RIGHT, handed_in
 
 ANA = Student("12345", "Ana", "Lima", "ana.lima@usp.br")
 ANA_SA = Student("12346", "Ana", "Lima Sá")
 JOAO = Student("777-8", "João", "Araújo")
 CLASS = [ANA, ANA_SA, JOAO]
+
+
+def owner(path, lesson, roster, pattern=None):
+    return Owners(roster, lesson, pattern).of(path)
+
+
+def take_in(course, lesson, place, roster, **options):
+    """Look through a download and lay it out."""
+    intake = survey(course, lesson, place, roster, Owners(roster, lesson), **options)
+    lay_out(course, lesson, intake)
+    return intake
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""Commands about a course as a whole: make it, hand it out, try it, keep it safe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autograder import publish
+from autograder.cli.grading import grade
+from autograder.cli.shared import CourseFolder, Json, console, say, say_json
+from autograder.course import Course
+from autograder.runtime.doctor import examine
+from autograder.runtime.sandbox import PROTECTIONS
+from autograder.sample_class import write_sample_class
+
+app = typer.Typer()
+
+
+@app.command()
+def init(course: CourseFolder) -> None:
+    """Make an nbgrader course of the lessons here, or bring it up to date with them."""
+    names = publish.course_facts(Path())["lessons"]
+    sources = {name: publish.source_notebook(name, Path()) for name in names}
+    made = Course.init(course, sources, Path("lessons/dados"))
+    say(f"{made.root} teaches {', '.join(made.lessons())}; student versions lie under release/.")
+
+
+@app.command()
+def demo(folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Path("demo/class")) -> None:
+    """Make a course and a sample class of twelve, and grade it."""
+    init(folder / "course")
+    lesson = Course.open(folder / "course").lessons()[0]
+    write_sample_class(Course.open(folder / "course"), lesson, folder)
+    try:
+        grade(folder / "course", lesson, folder / "downloads", folder / "roster.csv")
+    except typer.Exit:
+        console.print(
+            "Some could not be graded, as is meant: the sample class has every kind of bad submission."
+        )
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Try each protection of the sandbox on this machine, and say what a missing one means."""
+    missing = examine()
+    if as_json:
+        say_json(missing)
+    else:
+        for name, reason in missing.items():
+            console.print(f"{name}: {'holds' if not reason else f'MISSING ({PROTECTIONS[name]}). {reason}'}")
+    raise typer.Exit(1 if any(missing.values()) else 0)

@@ -1,0 +1,162 @@
+"""Commands that give points: the machine's, a person's, and those given again after a test was mended."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from autograder import Refusal
+from autograder.best_of import grade_best, with_several
+from autograder.cli.shared import CourseFolder, Json, LessonName, console, say, say_json
+from autograder.cli.submissions import Assign, Attempts, Deadline, Pattern, Times, keep, look
+from autograder.course import Course
+from autograder.grading import Graded
+from autograder.intake.attempts import Policy
+from autograder.intake.roster import Student
+from autograder.lateness import settle
+from autograder.records import is_current
+from autograder.reports.export import SafeCsv
+from autograder.reports.notice import remove_notice, write_notice
+from autograder.reports.pages import write_pages
+from autograder.reports.summary import class_lines, class_table
+from autograder.runtime.client import waive
+from autograder.schedule import grade_all, open_client
+
+app = typer.Typer()
+
+Workers = Annotated[int, typer.Option(min=1, help="Submissions graded at a time.")]
+Scheduler = Annotated[str, typer.Option(help="A dask scheduler (tcp://...) to use instead.")]
+Weaker = Annotated[
+    list[str] | None, typer.Option(help="A protection to do without; `autograder doctor` lists them.")
+]
+CORES = os.cpu_count() or 1
+
+
+@app.command()
+def grade(
+    course: CourseFolder,
+    lesson: LessonName,
+    submissions: Annotated[
+        Path | None, typer.Option(help="Download to take in first, as `intake --yes` does.")
+    ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(help="CSV of the class: id, first_name, last_name, email.")
+    ] = None,
+    pattern: Pattern = "",
+    attempts: Attempts = Policy.ask,
+    times: Times = None,
+    deadline: Deadline = "",
+    assign: Assign = None,
+    workers: Workers = CORES,
+    scheduler: Scheduler = "",
+    allow_weaker_sandbox: Weaker = None,
+    again: Annotated[bool, typer.Option(help="Grade unchanged submissions too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Grade a class: who got what, a feedback page a student, and the grades as a CSV.
+
+    Every result is saved as it comes: after a Ctrl-C the same command goes on where it stopped.
+    """
+    for lost in waive(allow_weaker_sandbox or []):
+        say(f"Weaker sandbox: {lost}.")
+    here = Course.open(course)
+    here.check_lesson(lesson)
+    problems: dict[str, str] = {}
+    strays: list[str] = []
+    if submissions:
+        if not roster:
+            raise Refusal(
+                "--submissions needs --roster, the class list: its files are given to students by it."
+            )
+        found = look(course, lesson, submissions, roster, pattern, attempts, times, deadline, assign)
+        keep(found)
+        problems, strays = {s.id: reason for s, reason in found.intake.refused.items()}, found.intake.strays
+    students = _enrolled(here)
+    taken = [
+        s.id for s in students if s.id not in problems and here.notebook("submitted", lesson, s.id).is_file()
+    ]
+    due = [student for student in taken if again or not is_current(here, lesson, student)]
+    problems |= _grade(here, lesson, due, workers, scheduler, quiet=as_json)
+    finish(here, lesson, quiet=as_json)
+    with here.gradebook() as gradebook:
+        if as_json:
+            say_json({"students": class_lines(gradebook, lesson, students, problems), "strays": strays})
+        else:
+            console.print(class_table(gradebook, lesson, students, problems))
+    if not as_json:
+        if len(due) < len(taken):
+            say(f"{len(taken) - len(due)} unchanged since they were graded; --again grades them anew.")
+        for stray in strays:
+            say(f"Not graded: {stray}")
+        say(f"Grades: {_grades(here, lesson)}\nFeedback pages: {here.root / 'feedback'}")
+    if problems or strays:
+        raise typer.Exit(1)
+
+
+def _enrolled(course: Course) -> list[Student]:
+    with course.gradebook() as gradebook:
+        return [
+            Student(s.id, s.first_name or "", s.last_name or "", s.email or "") for s in gradebook.students
+        ]
+
+
+def _grade(
+    course: Course, lesson: str, due: Sequence[str], workers: int, scheduler: str, quiet: bool = False
+) -> dict[str, str]:
+    """Grade with a progress bar; give the reasons of those that failed, who get a notice."""
+    if not due:
+        return {}
+    several = with_several(course, lesson, due)
+    once = [student for student in due if student not in several]
+    problems = {}
+    with open_client(workers, scheduler) as client, _progress(quiet) as progress:
+        bar = progress.add_task(f"grading {lesson}", total=len(due))
+
+        def results() -> Iterator[Graded]:
+            yield from grade_all(course, lesson, once, client)
+            yield from grade_best(
+                course, lesson, several, lambda group: grade_all(course, lesson, group, client)
+            )
+
+        try:
+            for graded in progress.track(results(), task_id=bar):
+                if graded.failure:
+                    problems[graded.student] = graded.failure
+                    write_notice(course, lesson, graded.student, "")
+                else:
+                    remove_notice(course, lesson, graded.student)
+        except KeyboardInterrupt:
+            say("Stopped; what was graded is saved. The same command goes on from here.")
+            raise typer.Exit(130) from None
+    return problems
+
+
+def _progress(quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=quiet)
+
+
+def finish(course: Course, lesson: str, quiet: bool = False) -> None:
+    """What follows from new points: penalties, every page (they show the class), the table of grades."""
+    with course.gradebook() as gradebook:
+        settle(course, lesson, gradebook)
+    with _progress(quiet) as progress:
+        for _ in progress.track(write_pages(course, lesson), description="feedback pages"):
+            pass
+    _grades(course, lesson).parent.mkdir(exist_ok=True)
+    with course.gradebook() as gradebook:
+        SafeCsv(to=str(_grades(course, lesson)), assignment=[lesson]).export(gradebook)
+
+
+def _grades(course: Course, lesson: str) -> Path:
+    return course.root / "grades" / f"{lesson}.csv"
