@@ -203,6 +203,13 @@ def _lines(source: NotebookNode) -> Iterator[tuple[str, str]]:
             secret = "" if any(f"END {m}" in line for m in MARKERS) else secret
 
 
+def secret_lines(source: NotebookNode) -> list[str]:
+    """The lines of a source notebook that students do not get."""
+    lines = list(_lines(source))
+    public = {line for secret, line in lines if not secret}
+    return [line for secret, line in lines if secret and line not in public]
+
+
 def leaks(source: NotebookNode, student: NotebookNode) -> list[str]:
     """Lines of solutions, hidden tests and instructor cells of `source` that are still in `student`.
 

@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 if "google.colab" in sys.modules and not Path("aula-peft").exists():
+    # Turmas sem GitHub: envie o aula-peft.zip para os arquivos do Colab antes de rodar esta célula.
+    clone = "git clone -q --depth 1 --branch $branch https://github.com/$repository aula-peft"
     for command in (
-        "git clone -q --depth 1 --branch $branch https://github.com/$repository aula-peft",
+        "unzip -q aula-peft.zip" if Path("aula-peft.zip").exists() else clone,
         f"{sys.executable} -m pip install -q --no-deps ./aula-peft bitsandbytes",
     ):
         subprocess.run(command, shell=True, check=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from autograder import publish
+from autograder import handout, publish
 from autograder.cli.grading import grade
 from autograder.cli.shared import CourseFolder, Json, console, say, say_json
 from autograder.course import Course
@@ -23,6 +23,24 @@ def init(course: CourseFolder) -> None:
     sources = {name: publish.source_notebook(name, Path()) for name in names}
     made = Course.init(course, sources, Path("lessons/dados"))
     say(f"{made.root} teaches {', '.join(made.lessons())}; student versions lie under release/.")
+
+
+@app.command()
+def release(
+    course: CourseFolder,
+    to: Annotated[Path, typer.Option(help="Where to; its zip lies beside it.")] = Path("build/aula-peft"),
+        "build/aula-peft"
+    ),
+) -> None:
+    """Build what students get: notebooks, data, toolkit, and a zip of it for classes without GitHub.
+
+    First every notebook is searched for solutions, keys and hidden tests, and run as handed out: each exercise
+    must say that it is not done, and nothing else may fail. A fault stops the release.
+    """
+    made = handout.release(Course.open(course), Path(), to)
+    for lesson, version in made.versions.items():
+        say(f"{lesson} {version}{' (new or changed)' if lesson in made.changed else ''}")
+    say(f"Student tree: {made.folder}\nZip: {made.archive}")
 
 
 @app.command()
