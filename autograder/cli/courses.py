@@ -29,13 +29,11 @@ def init(course: CourseFolder) -> None:
 def release(
     course: CourseFolder,
     to: Annotated[Path, typer.Option(help="Where to; its zip lies beside it.")] = Path("build/aula-peft"),
-        "build/aula-peft"
-    ),
 ) -> None:
     """Build what students get: notebooks, data, toolkit, and a zip of it for classes without GitHub.
 
-    First every notebook is searched for solutions, keys and hidden tests, and run as handed out: each exercise
-    must say that it is not done, and nothing else may fail. A fault stops the release.
+    First every notebook is searched for solutions, keys and hidden tests, and run as handed out: each
+    exercise must say that it is not done, and nothing else may fail. A fault stops the release.
     """
     made = handout.release(Course.open(course), Path(), to)
     for lesson, version in made.versions.items():

@@ -19,7 +19,7 @@ TIME_HEADINGS = {
 }
 
 
-class Portuguese(parser.parserinfo):
+class Portuguese(parser.parserinfo):  # type: ignore[misc]
     """Months and days as a platform set to Portuguese writes them, beside the English ones."""
 
     MONTHS: ClassVar = [

@@ -168,7 +168,7 @@ def fill_in(template: Path, path: Path, lesson: str, found: Iterable[Row]) -> in
         raise Refusal(
             f"{template} has no column of students and one called Grade, Nota or {lesson}: export it anew."
         )
-    scores = {}
+    scores: dict[str, float | None] = {}
     for row in found:
         full = [f"{row.first_name} {row.last_name}", f"{row.last_name} {row.first_name}"]
         scores |= {plain(key): row.score for key in (row.student_id, row.email or "", *full) if plain(key)}
