@@ -895,18 +895,22 @@ with needs_exercise(4, 6):
 
 # %% [markdown]
 # ## 10. Pergunta aberta
-#
+
+# %% [markdown] nbgrader={"grade_id": "aberta_enunciado"}
 # ### Exercício 8: qual posto, e por quê?
 #
 # ★★☆☆☆ · ◆◆◆◆◆ · 10 minutos · 3 pontos (corrigido por uma pessoa)
 #
 # Um escritório atende doze empresas. Cada uma quer um assistente que classifique cláusulas com a sua própria lista de tipos; uma delas quer também que o assistente redija em guarani, língua que o modelo base quase não viu. Há uma só GPU para servir todas. Em 8 a 12 linhas: diga como você usaria LoRA (quantos adaptadores, fundidos ou não, que posto para cada tarefa) e apoie cada escolha num número medido nesta aula. Diga também um caso em que o LoRA não bastaria, e como você o descobriria antes de entregar.
+#
+# ### BEGIN MARK SCHEME
+# 1. (1 ponto) Doze adaptadores sobre uma única base, não fundidos, com o tamanho em disco medido na seção 9. (palavras: um adaptador, doze, 12 adaptadores; fund, separad; mib, disco, tamanho)
+# 2. (1 ponto) Posto baixo para a classificação de cláusulas e maior (ou ajuste completo) para o guarani, citando a tabela de energia ou a de perda por posto da seção 2. (palavras: guarani; posto maior, posto alto, posto mais alto, completo; energia, perda, queda)
+# 3. (1 ponto) Um limite real (conhecimento novo em volume, posto efetivo alto, treino que estaciona acima do ajuste completo) e um modo de vê-lo antes: perda de validação contra posto crescente ou contra o ajuste completo num modelo menor. (palavras: validacao; completo, posto)
+# ### END MARK SCHEME
 
 # %% [markdown] nbgrader={"grade_id": "aberta", "solution": true, "points": 3}
 # Espera-se: um adaptador por empresa sobre uma base só, separados, porque fundir prende a base a um cliente; posto baixo para classificar.
-
-# %% [markdown] tags=["instrutor"]
-# **Rubrica (3 pontos).** 1 ponto: doze adaptadores sobre uma única base, não fundidos, com o tamanho em disco medido na seção 9. 1 ponto: posto baixo para a classificação de cláusulas e maior (ou ajuste completo) para o guarani, citando a tabela de energia ou a de perda por posto da seção 2. 1 ponto: um limite real (conhecimento novo em volume, posto efetivo alto, treino que estaciona acima do ajuste completo) e um modo de vê-lo antes: perda de validação contra posto crescente ou contra o ajuste completo num modelo menor.
 
 # %% [markdown]
 # ## O que você leva daqui
@@ -917,5 +921,3 @@ with needs_exercise(4, 6):
 # - O que vai para o disco é só o adaptador. Uma base serve muitas tarefas.
 #
 # **Para ler mais:** o artigo do LoRA ([Hu et al., 2021](https://arxiv.org/abs/2106.09685)); por que o ajuste fino vive em poucas dimensões ([Aghajanyan et al., 2020](https://arxiv.org/abs/2012.13255)); a escala $\alpha/\sqrt r$ ([Kalajdzievski, 2023](https://arxiv.org/abs/2312.03732)); onde o LoRA aprende menos e esquece menos que o ajuste completo ([Biderman et al., 2024](https://arxiv.org/abs/2405.09673)).
-#
-# **Para entregar:** reinicie o ambiente, execute tudo, confira os testes e baixe o `.ipynb` (*Arquivo → Fazer download*).

@@ -69,7 +69,12 @@ def tiny_4bit_llama(seed=0, layers=2, dtype=torch.bfloat16, storage=torch.uint8,
     """Um Llama de brinquedo: camadas lineares em NF4, embeddings e normas em `dtype`."""
     torch.manual_seed(seed)
     sizes = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 64}
-    heads = {"num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2}
+    heads = {
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "use_cache": False,
+    }
     model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, tie_word_embeddings=True)).to(dtype).eval()
     for parent in list(model.model.modules()):
         for name, child in list(parent.named_children()):
@@ -465,7 +470,7 @@ for tokens in (1, 16, 64) if reduced else (1, 16, 64, 256, 1024, 2048):
 # | ligar a **recomputação de ativações** | guardar só a entrada de cada bloco, e refazer a conta na volta |
 # | fazer a saída dos embeddings **pedir gradiente** | sem isso, a recomputação "reentrante" acha que não há nada a derivar |
 #
-# O último passo parece um truque, e é. Na recomputação reentrante, cada bloco só entra no grafo se a sua **entrada** pede gradiente. Com a base congelada, a saída dos embeddings não pede, e o primeiro bloco, e por consequência os outros, fica de fora. Veja acontecer:
+# O último passo parece um truque, e é. Na recomputação reentrante, cada bloco só entra no grafo se a sua **entrada** pede gradiente. Com a base congelada, a saída dos embeddings não pede, e o primeiro bloco, e por consequência os outros, fica de fora. A `transformers` 5 já dá esse passo sozinha quando se liga a recomputação; para ver do que ela nos livra, a célula o desfaz:
 
 # %%
 ids = torch.randint(0, 96, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -473,18 +478,18 @@ ids = torch.randint(0, 96, (2, 12), generator=torch.Generator().manual_seed(0))
 
 def adapter_gradients(inputs_require_grad, reentrant):
     """Quantos adaptadores B recebem gradiente com recomputação, e o que o PyTorch tem a dizer."""
-    model = tiny_qlora()
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    if inputs_require_grad:
-        model.enable_input_require_grads()
+    net = tiny_qlora()
+    net.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    if not inputs_require_grad:
+        net.get_input_embeddings()._forward_hooks.clear()  # desfaz o que a transformers 5 faz por conta própria
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            model(input_ids=ids, labels=ids).loss.backward()
+            net(input_ids=ids, labels=ids).loss.backward()
         except RuntimeError as error:
             return f"erro: {str(error)[:60]}..."
     alive = [
-        p.grad is not None and float(p.grad.norm()) > 0 for n, p in model.named_parameters() if "lora_B" in n
+        p.grad is not None and float(p.grad.norm()) > 0 for n, p in net.named_parameters() if "lora_B" in n
     ]
     noise = " (com aviso)" if any("requires_grad" in str(w.message) for w in said) else ""
     return f"{sum(alive)} de {len(alive)} adaptadores com gradiente{noise}"
@@ -498,14 +503,14 @@ for reentrant in (True, False):
         )
 
 # %% [markdown]
-# **Leitura do resultado.** Só a primeira linha falha: recomputação reentrante, sem o truque. As outras três treinam os quatro adaptadores. A forma não reentrante (`use_reentrant=False`), mais nova, dispensa o truque; é a que o `toolkit` usa. Se a segunda linha também falha, a versão da sua biblioteca mudou de costume: fie-se no que a sua máquina mostra.
+# **Leitura do resultado.** Só a primeira linha falha: recomputação reentrante, sem o truque. As outras três treinam os quatro adaptadores. A forma não reentrante (`use_reentrant=False`), mais nova, dispensa o truque; é a que o `toolkit` usa. Quem escreve um laço próprio, ou usa uma versão mais velha, precisa lembrar do truque. Se a segunda linha também falha na sua máquina, a biblioteca mudou de costume: fie-se no que você vê.
 
 # %% [markdown]
 # ### Exercício 3: `prepare_for_kbit`
 #
 # ★★★☆☆ · ◆◆◆◆◇ · 12 minutos · 3 pontos
 #
-# Escreva a sua: `prepare_for_kbit(model)` faz os quatro passos no próprio `model` e o devolve. Cuidado: um peso em 4 bits é um `Params4bit`, e os seus códigos podem estar guardados num tensor de tipo bf16 (`quant_storage`); convertê-lo para fp32 destruiria o modelo. *Dicas:* `p.data = p.data.float()` troca o tipo de um parâmetro; `model.enable_input_require_grads()` e `model.gradient_checkpointing_enable({"use_reentrant": True})` fazem os dois últimos.
+# Escreva a sua: `prepare_for_kbit(model)` faz os quatro passos no próprio `model` e o devolve. Cuidado: um peso em 4 bits é um `Params4bit`, e os seus códigos podem estar guardados num tensor de tipo bf16 (`quant_storage`); convertê-lo para fp32 destruiria o modelo. *Dicas:* `p.data = p.data.float()` troca o tipo de um parâmetro; os métodos `enable_input_require_grads` e `gradient_checkpointing_enable` (com `{"use_reentrant": True}`, como acima) fazem os dois últimos; chame os dois, porque nem toda versão liga um pelo outro.
 
 
 # %% nbgrader={"grade_id": "preparar", "solution": true}
@@ -525,7 +530,7 @@ def prepare_for_kbit(model):
 # %% nbgrader={"grade_id": "preparar_teste", "points": 3}
 def described(model):
     """Nome → (dtype, pede gradiente) de cada parâmetro."""
-    return {name: (p.dtype, p.requires_grad) for name, p in model.named_parameters()}
+    return {key: (value.dtype, value.requires_grad) for key, value in model.named_parameters()}
 
 
 model = tiny_4bit_llama()
@@ -582,12 +587,10 @@ SHOWN = {
     "ativações": ("activations", "recompute"),
     "logits": ("logits",),
 }
-LARGE = "TucanoBR/Tucano-160m" if reduced else "meta-llama/Llama-2-7b-hf"
-large = Plan(
-    Architecture.from_config(LARGE), QLoRA(16, targets="all-linear"), seq_len=64 if reduced else 1024
-)
+LARGE = Architecture.from_config(tiny_4bit_llama().config if reduced else "meta-llama/Llama-2-7b-hf")
+large = Plan(LARGE, QLoRA(16, targets="all-linear"), seq_len=64 if reduced else 1024)
 prepared = {}
-print(f"{LARGE}, {large.seq_len} tokens, bf16\n")
+print(f"{LARGE.name}, {large.seq_len} tokens, bf16\n")
 print(f"{'passo':<34}" + "".join(f"{part:>24}" for part in SHOWN) + f"{'pico previsto':>16} {'simulado':>14}")
 for label, switches in STEPS.items():
     plan = large.change(**switches)
@@ -863,7 +866,7 @@ for kind in (bitsandbytes.optim.AdamW32bit, bitsandbytes.optim.PagedAdamW32bit):
 # A maquete: um operador registrado só para a ida, e uma camada que troca para ele na primeira avaliação.
 _operators = torch.library.Library(f"aula06_{torch.initial_seed()}_{id(torch)}_{len(dir())}", "DEF")
 _operators.define("produto(Tensor x, Tensor weight) -> Tensor")
-_operators.impl("produto", lambda x, weight: x @ weight.T, "CPU")
+_operators.impl("produto", lambda x, weight: x.detach() @ weight.T, "CPU")  # como uma rotina em C: só números
 fast_product = getattr(torch.ops, _operators.ns).produto
 
 
@@ -1084,19 +1087,18 @@ def memory_table(title, plans):
     return found
 
 
-def three(name, seq_len, **changes):
+def three(model, seq_len, **changes):
     """Os três métodos em bf16 puro, com as matrizes lineares todas adaptadas."""
-    architecture = Architecture.from_config(name)
     return {
-        label: Plan(architecture, method, seq_len=seq_len).change(**changes)
+        label: Plan(model, method, seq_len=seq_len).change(**changes)
         for label, (method, _) in METHODS.items()
     }
 
 
+length = 64 if reduced else 512
 memory_table(f"{base.name}, como treinado acima", plans)
-LARGE = "TucanoBR/Tucano-160m" if reduced else "meta-llama/Llama-2-7b-hf"
 by_part = memory_table(
-    f"{LARGE}, 512 tokens, com recomputação", three(LARGE, 64 if reduced else 512, checkpointing=True)
+    f"{LARGE.name}, {length} tokens, com recomputação", three(LARGE, length, checkpointing=True)
 )
 
 # %%
@@ -1113,7 +1115,7 @@ axes.axvline(T4.memory / GIB, color="#444", linestyle=":", linewidth=1)
 axes.text(T4.memory / GIB, -0.72, " T4", fontsize=9)
 axes.set_yticks(range(len(by_part)), by_part)
 axes.invert_yaxis()
-axes.set(xlabel=f"GiB no pico: {LARGE.split('/')[1]}", xlim=(0, 1.12 * max(left)))
+axes.set(xlabel=f"GiB no pico: {LARGE.name}", xlim=(0, 1.12 * max(left)))
 axes.legend(ncols=4, loc="lower right", frameon=False, fontsize=9)
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -1143,13 +1145,13 @@ plt.show()
 def stored_bits(model):
     """Bits por parâmetro da base, com as escalas, e o tipo do que se treina."""
     numbers, size, trained = 0, 0, set()
-    for name, p in model.named_parameters():
-        if "lora_" in name:
-            trained.add(str(p.dtype).removeprefix("torch."))
+    for key, value in model.named_parameters():
+        if "lora_" in key:
+            trained.add(str(value.dtype).removeprefix("torch."))
             continue
-        state = getattr(p, "quant_state", None)
-        numbers += p.numel() if state is None else math.prod(state.shape)
-        size += p.nbytes + (0 if state is None else state.absmax.nbytes + state.state2.absmax.nbytes)
+        state = getattr(value, "quant_state", None)
+        numbers += value.numel() if state is None else math.prod(state.shape)
+        size += value.nbytes + (0 if state is None else state.absmax.nbytes + state.state2.absmax.nbytes)
     return 8 * size / numbers, ", ".join(sorted(trained))
 
 
@@ -1433,18 +1435,22 @@ plt.show()
 
 # %% [markdown]
 # ## 11. Pergunta aberta
-#
+
+# %% [markdown] nbgrader={"grade_id": "aberta_enunciado"}
 # ### Exercício 7: por que os dois juntos?
 #
 # ★★★☆☆ · ◆◆◆◆◆ · 15 minutos · 3 pontos (corrigido por uma pessoa)
 #
 # Explique, em 10 a 15 linhas, como a **quantização** e os **adaptadores de posto baixo**, *juntos*, permitem ajustar um modelo enorme em uma única GPU de consumo. Diga o que cada um dos dois economiza e o que **não** economiza, por que nenhum bastaria sozinho (o que aconteceria com a quantização sem o LoRA? e com o LoRA sem a quantização?), e qual é o preço. Apoie-se em pelo menos três números medidos nesta aula.
+#
+# ### BEGIN MARK SCHEME
+# 1. (1 ponto) O LoRA elimina gradientes e estados do otimizador de tudo o que está congelado, e o que sobra é a base, que a quantização encolhe para 4,127 bits nas matrizes lineares; com números da tabela de memória por parte. (palavras: gradiente, otimizador, estados; base, congelad; 4 bits, nf4)
+# 2. (1 ponto) Nenhum basta sozinho: o passo do otimizador é menor que a distância entre dois códigos, logo peso em 4 bits não se treina; o LoRA sozinho ainda carrega a base em 16 bits. O gradiente atravessa o peso desquantizado, que não muda. (palavras: sozinho, sem o lora, sem a quantizacao; 16 bits, fp16, bf16; codigo, arredond, desquantiz)
+# 3. (1 ponto) O preço e os limites: desquantizar a cada passagem (tokens/s medidos), ativações e logits que não mudam, o erro da quantização, o cuidado ao fundir. O otimizador paginado é seguro contra picos, não economia. (palavras: lent, velocidade, tempo, tokens/s; ativac, logits, fundir, erro)
+# ### END MARK SCHEME
 
 # %% [markdown] nbgrader={"grade_id": "aberta", "solution": true, "points": 3}
 # Espera-se: o LoRA tira gradientes e estados; a quantização tira o que sobra, a base congelada; peso em 4 bits não se treina sozinho.
-
-# %% [markdown] tags=["instrutor"]
-# **Rubrica (3 pontos).** 1 ponto: o LoRA elimina gradientes e estados do otimizador de tudo o que é congelado (16 bytes só por parâmetro treinado), e então a base em 16 bits é o que sobra; a quantização encolhe essa base para 4,127 bits nos lineares. Com números da tabela de memória por parte. 1 ponto: nenhum basta sozinho: um peso quantizado não se treina (o passo do otimizador é menor que a distância entre códigos, seção 1) e o LoRA sozinho ainda carrega a base em 16 bits; o gradiente atravessa o peso desquantizado, que não muda. 1 ponto: o preço e os limites: desquantizar a cada passagem (tokens/s medidos), ativações e logits que não mudam, o erro da quantização e o cuidado ao fundir. Otimizador paginado citado como seguro contra picos, não como economia.
 
 # %% [markdown]
 # ## O que você leva daqui
@@ -1457,5 +1463,3 @@ plt.show()
 # - Funda numa cópia desquantizada de 16 bits.
 #
 # **Para ler mais:** o artigo do QLoRA ([Dettmers et al., 2023](https://arxiv.org/abs/2305.14314)); adaptadores que já nascem compensando o erro da quantização, o LoftQ ([Li et al., 2023](https://arxiv.org/abs/2310.08659)); o que se perde em 4 bits, medido em muitos modelos ([Dettmers e Zettlemoyer, 2022](https://arxiv.org/abs/2212.09720)).
-#
-# **Para entregar:** reinicie o ambiente, execute tudo, confira os testes e baixe o `.ipynb` (*Arquivo → Fazer download*).
