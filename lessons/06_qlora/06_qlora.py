@@ -121,8 +121,8 @@ def draw_layer():
         )
 
     axes.text(0.5, 3.25, "$x$", fontsize=14, ha="center", va="center")
-    box(2.2, 5.2, 2.6, "códigos NF4 e escalas\n(4,127 bits por peso)", stored)
-    box(2.2, 3.6, 2.6, "$\\hat W$ desquantizado\n(16 bits, descartado)", passing, style="--")
+    box(2.0, 5.2, 3.0, "códigos NF4 e escalas\n(4,127 bits por peso)", stored)
+    box(2.0, 3.6, 3.0, "$\\hat W$ desquantizado\n(16 bits, descartado)", passing, style="--")
     box(2.2, 1.0, 1.5, "$A$ (fp32)", trained)
     box(5.0, 1.0, 1.5, "$B$ (fp32)", trained)
     axes.text(
@@ -136,15 +136,15 @@ def draw_layer():
     )
     axes.text(9.9, 3.25, "$h$", fontsize=14, ha="center", va="center")
     arrow(3.5, 5.2, 3.5, 4.6)
-    arrow(0.8, 3.4, 2.2, 4.0)
+    arrow(0.8, 3.4, 2.0, 4.0)
     arrow(0.8, 3.1, 2.2, 1.6)
-    arrow(4.8, 4.0, 7.7, 3.4)
+    arrow(5.0, 4.0, 7.7, 3.4)
     arrow(3.7, 1.5, 5.0, 1.5)
     arrow(6.5, 1.6, 7.7, 3.05)
     arrow(8.5, 3.25, 9.6, 3.25)
     back = "#bc4b51"
-    arrow(7.6, 3.75, 5.0, 4.4, back, "--")
-    arrow(2.0, 4.3, 0.7, 3.75, back, "--")
+    arrow(7.6, 3.75, 5.2, 4.4, back, "--")
+    arrow(1.9, 4.3, 0.7, 3.75, back, "--")
     arrow(7.4, 2.5, 6.3, 0.85, back, "--")
     arrow(5.0, 1.15, 3.8, 1.15, back, "--")
     arrow(2.0, 1.1, 0.7, 2.7, back, "--")
@@ -155,8 +155,8 @@ def draw_layer():
     ):
         box(8.4, y, 0.5, "", color, 0.35, style)
         axes.text(9.1, y + 0.17, text, va="center", fontsize=10)
-    arrow(8.3, 4.45, 9.0, 4.45, back, "--")
-    axes.text(9.1, 4.45, "gradiente: atravessa $\\hat W$,\nmas só $A$ e $B$ mudam", va="center", fontsize=10)
+    arrow(8.3, 4.2, 9.0, 4.2, back, "--")
+    axes.text(9.1, 4.2, "gradiente: atravessa $\\hat W$,\nmas só $A$ e $B$ mudam", va="center", fontsize=10)
     plt.show()
 
 
@@ -503,7 +503,7 @@ for reentrant in (True, False):
         )
 
 # %% [markdown]
-# **Leitura do resultado.** Só a primeira linha falha: recomputação reentrante, sem o truque. As outras três treinam os quatro adaptadores. A forma não reentrante (`use_reentrant=False`), mais nova, dispensa o truque; é a que o `toolkit` usa. Quem escreve um laço próprio, ou usa uma versão mais velha, precisa lembrar do truque. Se a segunda linha também falha na sua máquina, a biblioteca mudou de costume: fie-se no que você vê.
+# **Leitura do resultado.** Só a primeira linha falha: recomputação reentrante, sem o truque. Aqui, ao menos, com estrondo: nada na perda pede gradiente. (Se algo fora dos blocos também fosse treinado, não haveria erro, só blocos parados.) As outras três treinam os quatro adaptadores. A forma não reentrante (`use_reentrant=False`), mais nova, dispensa o truque; é a que o `toolkit` usa. Quem escreve um laço próprio, ou usa uma versão mais velha, precisa lembrar do truque. Se a segunda linha também falha na sua máquina, a biblioteca mudou de costume: fie-se no que você vê.
 
 # %% [markdown]
 # ### Exercício 3: `prepare_for_kbit`
