@@ -1006,7 +1006,7 @@ base = base_model("tiny" if reduced else MODELS[machine.profile])
 print(f"Modelo: {base.name} ({base.reason})")
 
 task = clauses(DADOS)
-held_out, test = (task.validation[:2], task.test[:12]) if reduced else (task.validation[:24], task.test[:60])
+held_out, test = (task.validation[:2], task.test[:2]) if reduced else (task.validation[:12], task.test[:36])
 steps = 2 if reduced else {"cpu": 30, "t4": 150, "big": 100}[machine.profile]
 
 METHODS = {
@@ -1176,9 +1176,7 @@ CASES = {
 }
 for title, (name, changes) in CASES.items():
     full, lora, qlora = (peak(name, label, **changes) for label in METHODS)
-    mixed = (
-        full + 6 * count(Plan(Architecture.from_config(name), Full())).total
-    )  # Adam em fp32: 4 + 2 bytes a mais
+XX
     print(
         f"   {title:<40} que o LoRA: {lora / qlora:4.1f}   que o completo: {full / qlora:5.1f}"
         f"   que o completo com Adam em fp32: {mixed / qlora:5.1f}"
@@ -1214,7 +1212,7 @@ print(
 #
 # - **Modelo base.** Certo, com duas correções: FP16 não é "precisão total", é metade; e "4 bits" vale para as matrizes lineares (4,127 com as escalas). Na média do modelo, o que você vê na primeira linha é mais.
 # - **Parâmetros treináveis.** Errado na `peft`: os dois em **fp32** (seção 1).
-# - **Memória.** "Até 3 vezes" e "até 16 vezes" existem, mas no canto mais favorável: o maior modelo, um texto curto, recomputação, e, nas 16, um ajuste completo que guarda o Adam em fp32. No modelo pequeno, ou com textos longos sem recomputação, a vantagem sobre o LoRA é bem menor: as ativações são as mesmas.
+# - **Memória.** "Até 3" e "até 16 vezes" valem onde os pesos dominam: modelo grande, texto curto, recomputação. Ali até se passa disso. No modelo de 160 milhões, ou no de 7 bilhões com textos longos sem recomputação, a vantagem sobre o LoRA cai a menos de uma vez e meia: as ativações são as mesmas. E as 16 dependem também de como o outro lado é contado (o Adam em 16 ou em 32 bits).
 # - **Hardware.** Certo, e é a razão de o QLoRA existir.
 # - **Desempenho.** Na nossa tarefa, LoRA e QLoRA terminaram próximos. Com tão poucos exemplos de teste, diferenças de alguns centésimos de macro-F1 são ruído; afirmar "mínima" pede mais sementes e mais tarefas.
 # - **Velocidade.** **Errado.** O QLoRA é mais lento que o LoRA na mesma máquina (seção 3). Só ganha tempo quando a memória poupada deixa usar um lote maior, ou quando a alternativa é não treinar.
@@ -1296,23 +1294,25 @@ def parts_of(module):
     return weight.data, weight.quant_state, *factors, module.scaling["default"]
 
 
-def fused(kind, original):
-    """O peso fundido num dos quatro destinos, de volta em fp32."""
+def fused(kind, parts, original):
+    """O peso fundido num dos quatro destinos."""
     if kind == "modelo original, em bf16":
-        *_, A, B, scaling = original
-        return lambda weight: (weight.float() + scaling * B @ A).bfloat16()
-    dtype = torch.float16 if "fp16" in kind else torch.bfloat16 if "bf16" in kind else torch.float32
-    merged = merged_weight(*original, dtype)
-    return lambda weight: bnb.dequantize_4bit(*quantized(merged.float())) if "4 bits" in kind else merged
+        *_, A, B, scaling = parts
+        return (original + scaling * B @ A).bfloat16()
+    if kind == "de volta a 4 bits":
+        return bnb.dequantize_4bit(*quantized(merged_weight(*parts, torch.float32)))
+    return merged_weight(*parts, torch.float16 if "fp16" in kind else torch.bfloat16)
 
 
-def copy_with(kind):
-    """Uma cópia do modelo base com o adaptador fundido em todas as camadas."""
-    copy = base.load().float()
+copy = base.load().float()
+originals = {name: copy.get_submodule(name).weight.detach().clone() for name in trained}
+
+
+def fuse_all(kind):
+    """Põe na cópia, em todas as camadas, o peso fundido."""
     for name, module in trained.items():
-        weight = copy.get_submodule(name).weight
-        weight.data.copy_(fused(kind, parts_of(module))(weight.data).float())
-    return copy
+        weight = fused(kind, parts_of(module), originals[name])
+        copy.get_submodule(name).weight.data.copy_(weight.float())
 
 
 held = encode_all(base.tokenizer, held_out[:12], 1024)
@@ -1332,14 +1332,13 @@ with needs_exercise(6):
         "modelo original, em bf16",
         "de volta a 4 bits",
     ):
-        copy = copy_with(kind)
+        fuse_all(kind)
         with torch.no_grad():
             logits = copy(sample).logits.float()
         drifts[kind] = float((logits - reference).square().mean().sqrt())
         changed = float((logits.argmax(-1) != reference.argmax(-1)).float().mean())
         loss = mean_loss(copy, held, 4, base.tokenizer.pad_token_id)
         print(f"{kind:<34} {loss:8.4f} {drifts[kind]:18.4f} {changed:27.1%}")
-        del copy
 
 # %% [markdown]
 # **Leitura do resultado.** A cópia em fp16 é quase indistinguível da referência; em bf16, que tem três bits a menos de precisão, o desvio é algumas vezes maior, e ainda pequeno. Fundir no **modelo original** desvia muito mais: o adaptador aprendeu ao lado do peso quantizado, e parte do que aprendeu foi compensar aquele erro. Voltar a 4 bits é o pior ou quase: é outra quantização por cima. Regra: funda na cópia *desquantizada*, em 16 bits; se precisar de 4 bits para servir, deixe o adaptador ao lado. Se a sua linha de fp16 não for a menor, confira `merged_weight`.
@@ -1397,41 +1396,42 @@ draw_choice()
 # E em números: para cada modelo e cada placa, o primeiro método, na ordem completo, LoRA, QLoRA, que cabe com certeza (uma sequência de 512 tokens, recomputação, bf16 ou fp16).
 
 # %%
-from matplotlib.colors import ListedColormap
-
 SIZES = ["TucanoBR/Tucano-160m", "TucanoBR/Tucano-1b1", "TucanoBR/Tucano-2b4", "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf", "meta-llama/Llama-2-70b-hf"]  # fmt: skip
 CARDS = ["RTX 3060 12 GB", "T4", "RTX 4090", "RTX A6000", "A100 80 GB"]
 
 
+CHOICES = {"completo": "#8ab0ab", "LoRA": "#f4a259", "QLoRA": "#bc4b51", "QLoRA?": "#d9a5a8", "nenhum": "#e8ecef"}
+
+
 def first_that_fits(name, card):
-    """0, 1 ou 2 para completo, LoRA e QLoRA; 3 se nenhum cabe com certeza."""
-    for number, plan in enumerate(three(name, 512, checkpointing=True, gpu=card).values()):
-        if gpu(card).bf16 is False:
-            half = {"dtype": "fp32" if not number else "fp16", "compute_dtype": "fp16", "autocast": True}
-            plan = plan.change(**half)
-        if gpu(card).verdict(estimate(plan).process) == "fits":
-            return number
-    return 3
+    """O primeiro método que cabe com certeza; "QLoRA?" se ele fica no limite."""
+    verdict = ""
+    for label, plan in three(name, 512, checkpointing=True, gpu=card).items():
+        if not gpu(card).bf16:
+            dtype = "fp32" if label == "completo" else "fp16"
+            plan = plan.change(dtype=dtype, compute_dtype="fp16", autocast=True)
+        verdict = gpu(card).verdict(estimate(plan).process)
+        if verdict == "fits":
+            return label
+    return "QLoRA?" if verdict == "tight" else "nenhum"
 
 
-grid = [[first_that_fits(name, card) for card in CARDS] for name in SIZES]
 _, axes = plt.subplots(figsize=(9, 4))
-axes.imshow(
-    grid, cmap=ListedColormap(["#8ab0ab", "#f4a259", "#bc4b51", "#e8ecef"]), vmin=0, vmax=3, aspect="auto"
-)
-for row, line in enumerate(grid):
-    for column, choice in enumerate(line):
-        word = [*METHODS, "nenhum"][choice]
-        axes.text(column, row, word, ha="center", va="center", color="white" if choice == 2 else "black")
-axes.set_xticks(range(len(CARDS)), [f"{card}\n{gpu(card).memory / GIB:.0f} GiB" for card in CARDS])
-axes.set_yticks(range(len(SIZES)), [name.split("/")[1] for name in SIZES])
+for row, name in enumerate(SIZES):
+    for column, card in enumerate(CARDS):
+        choice = first_that_fits(name, card)
+        axes.add_patch(plt.Rectangle((column, row), 0.97, 0.95, color=CHOICES[choice]))
+        axes.text(column + 0.5, row + 0.5, choice, ha="center", va="center")
+axes.set(xlim=(0, len(CARDS)), ylim=(len(SIZES), 0))
+axes.set_xticks([n + 0.5 for n in range(len(CARDS))], [f"{card}\n{gpu(card).memory / GIB:.0f} GiB" for card in CARDS])
+axes.set_yticks([n + 0.5 for n in range(len(SIZES))], [name.split("/")[1] for name in SIZES])
 axes.spines[:].set_visible(False)
 axes.tick_params(length=0)
-axes.set_title("O primeiro método que cabe com certeza", fontsize=11)
+axes.set_title("O primeiro método que cabe com certeza (com ?: só no limite)", fontsize=11)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** A faixa do QLoRA é estreita, e é exatamente a que interessa a quem tem uma placa de consumo: o modelo que o LoRA não alcança e que ainda é grande o bastante para valer a pena. À esquerda dela não há método que ajude; à direita, o LoRA é mais rápido e mais simples. Por isso "QLoRA sempre" é um mau conselho, e "QLoRA nunca" também.
+# **Leitura do resultado.** A faixa do QLoRA é estreita, e é exatamente a que interessa a quem tem uma placa de consumo: os modelos de 7 e 13 bilhões, que ali o LoRA não alcança. Abaixo dela, nenhum método ajuda; acima, o LoRA é mais rápido e mais simples. O caso famoso, 70 bilhões de parâmetros em 48 GiB, fica **no limite**: cabe ou não conforme o que mais ocupar a placa. Por isso "QLoRA sempre" é um mau conselho, e "QLoRA nunca" também.
 
 # %% [markdown]
 # ## 11. Pergunta aberta
