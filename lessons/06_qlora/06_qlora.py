@@ -1176,7 +1176,7 @@ CASES = {
 }
 for title, (name, changes) in CASES.items():
     full, lora, qlora = (peak(name, label, **changes) for label in METHODS)
-XX
+    mixed = full + 4 * count(Plan(name, Full())).total  # cada estado do Adam em fp32: 2 bytes a mais
     print(
         f"   {title:<40} que o LoRA: {lora / qlora:4.1f}   que o completo: {full / qlora:5.1f}"
         f"   que o completo com Adam em fp32: {mixed / qlora:5.1f}"
@@ -1400,7 +1400,13 @@ SIZES = ["TucanoBR/Tucano-160m", "TucanoBR/Tucano-1b1", "TucanoBR/Tucano-2b4", "
 CARDS = ["RTX 3060 12 GB", "T4", "RTX 4090", "RTX A6000", "A100 80 GB"]
 
 
-CHOICES = {"completo": "#8ab0ab", "LoRA": "#f4a259", "QLoRA": "#bc4b51", "QLoRA?": "#d9a5a8", "nenhum": "#e8ecef"}
+CHOICES = {
+    "completo": "#8ab0ab",
+    "LoRA": "#f4a259",
+    "QLoRA": "#bc4b51",
+    "QLoRA?": "#d9a5a8",
+    "nenhum": "#e8ecef",
+}
 
 
 def first_that_fits(name, card):
@@ -1423,7 +1429,9 @@ for row, name in enumerate(SIZES):
         axes.add_patch(plt.Rectangle((column, row), 0.97, 0.95, color=CHOICES[choice]))
         axes.text(column + 0.5, row + 0.5, choice, ha="center", va="center")
 axes.set(xlim=(0, len(CARDS)), ylim=(len(SIZES), 0))
-axes.set_xticks([n + 0.5 for n in range(len(CARDS))], [f"{card}\n{gpu(card).memory / GIB:.0f} GiB" for card in CARDS])
+axes.set_xticks(
+    [n + 0.5 for n in range(len(CARDS))], [f"{card}\n{gpu(card).memory / GIB:.0f} GiB" for card in CARDS]
+)
 axes.set_yticks([n + 0.5 for n in range(len(SIZES))], [name.split("/")[1] for name in SIZES])
 axes.spines[:].set_visible(False)
 axes.tick_params(length=0)
