@@ -147,19 +147,15 @@ for seed, depth in ((11, 1), (12, 3)):
 # %%
 import os
 
-from toolkit import base_model, read_examples
+from toolkit import base_model, clauses
 from toolkit.data import collate, encode_all
 
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
 print(f"Modelo: {base.name} ({base.reason})\n")
 
-instruction = (DADOS / "clausulas" / "instrucao.txt").read_text(encoding="utf-8").strip()
-train_data, validation_data, test_data = (
-    read_examples(DADOS / "clausulas" / f"{part}.jsonl", "texto", "tipo", instruction)
-    for part in ("train", "validation", "test")
-)
-print(train_data[0].prompt, "→", train_data[0].answer)
+task = clauses(DADOS)
+print(task.train[0].prompt, "→", task.train[0].answer)
 
 # %% [markdown]
 # São cláusulas de contrato em português; o modelo deve dizer de que tipo é cada uma. O treino abaixo mexe em `q_proj` e `v_proj` das seis últimas camadas (as outras ficam congeladas só para caber no tempo da aula). Guardamos o gradiente do primeiro passo e, no fim, a diferença $\Delta W$ de cada matriz.
@@ -184,7 +180,7 @@ steps, size = (2, 2) if reduced else (12, 4)
 before = [w.detach().clone() for w in weights]
 optimizer = torch.optim.AdamW(weights, lr=3e-4, weight_decay=0)
 for step in range(steps):
-    loss = model(**batch(train_data[step * size : (step + 1) * size])).loss
+    loss = model(**batch(task.train[step * size : (step + 1) * size])).loss
     loss.backward()
     if step == 0:
         first_gradient = [w.grad.clone() for w in weights]
@@ -241,7 +237,7 @@ def strongest(matrix, rank):
     return left[:, :rank] * values[:rank] @ right[:rank]
 
 
-held_out = batch(validation_data[: 2 if reduced else 12])
+held_out = batch(task.validation[: 2 if reduced else 12])
 full_rank = min(delta[0].shape)
 losses = {}
 for rank in [0, *ranks, full_rank]:
@@ -828,7 +824,7 @@ for targets, seed in ((["k_proj", "o_proj"], 31), (["gate_proj"], 32)):
 # %%
 from toolkit import LoRA, answer, save, train
 
-samples = test_data[:3]
+samples, test = task.test[:3], task.test[: 2 if reduced else 36]
 for sample in samples:
     text = answer(base.model, base.tokenizer, sample.prompt, max_new_tokens=12)
     print(f"{sample.prompt[:150]}...\n   esperado: {sample.answer}   modelo base: {text!r}\n")
@@ -840,12 +836,13 @@ for sample in samples:
 plan = base.plan(LoRA(rank=8, alpha=16, targets=("q_proj", "v_proj")), batch=4, seq_len=1024)
 run = train(
     plan,
-    train_data,
+    task.train,
     base,
     steps=2 if reduced else 60 if machine.profile == "cpu" else 200,
     learning_rate=1e-3,
-    validation=validation_data[: 2 if reduced else 12],
+    validation=task.validation[: 2 if reduced else 12],
     validate_every=20,
+    metric=task.metric(base.tokenizer, test),
     checkpoint_dir="runs/03_lora",
     checkpoint_every=20,
     resume=True,
@@ -856,6 +853,9 @@ print(f"parâmetros treinados: {run.trainable:_} de {run.parameters:_} ({run.tra
 print(f"tempo: {run.seconds:.0f} s   pico de memória: {run.peak_memory / 2**30:.2f} GiB ({run.memory_kind})")
 for step, value in run.validation:
     print(f"perda na validação, passo {step:3d}: {value:.3f}")
+print(
+    f"macro-F1 em {len(test)} cláusulas de teste: {run.before['macro-F1']:.2f} → {run.after['macro-F1']:.2f}"
+)
 
 # %%
 from toolkit import plot_loss
@@ -863,7 +863,7 @@ from toolkit import plot_loss
 plot_loss({"LoRA, posto 8": run})
 
 # %% [markdown]
-# **Leitura do resultado.** A perda de treino oscila, porque cada passo vê só quatro cláusulas; a linha pontilhada, medida sempre nas mesmas cláusulas que o treino não vê, é a que conta, e deve terminar bem abaixo de onde começou. Se ela sobe enquanto a de treino desce, é sobreajuste: menos passos ou posto menor. Se nenhuma desce, confira os módulos-alvo e a taxa de aprendizado. E olhe de novo a fração treinada: bem menos de 1 % dos parâmetros fez isso.
+# **Leitura do resultado.** A perda de treino oscila, porque cada passo vê só quatro cláusulas; a linha pontilhada, medida sempre nas mesmas cláusulas que o treino não vê, é a que conta, e deve terminar bem abaixo de onde começou. Se ela sobe enquanto a de treino desce, é sobreajuste: menos passos ou posto menor. Se nenhuma desce, confira os módulos-alvo e a taxa de aprendizado. A **macro-F1** é a nota: a média, sobre os doze tipos, do acerto em cada um; o acaso daria 0,08. E olhe de novo a fração treinada: bem menos de 1 % dos parâmetros fez isso.
 
 # %%
 for sample in samples:

