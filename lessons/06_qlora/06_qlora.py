@@ -587,7 +587,7 @@ SHOWN = {
     "ativações": ("activations", "recompute"),
     "logits": ("logits",),
 }
-LARGE = Architecture.from_config(tiny_4bit_llama().config if reduced else "meta-llama/Llama-2-7b-hf")
+LARGE = Architecture.from_config(tiny_4bit_llama(layers=1).config if reduced else "meta-llama/Llama-2-7b-hf")
 large = Plan(LARGE, QLoRA(16, targets="all-linear"), seq_len=64 if reduced else 1024)
 prepared = {}
 print(f"{LARGE.name}, {large.seq_len} tokens, bf16\n")
@@ -1137,7 +1137,7 @@ axes.axvline(T4.memory / GIB, color="#444", linestyle=":", linewidth=1)
 axes.text(T4.memory / GIB, -0.72, " T4", fontsize=9)
 axes.set_yticks(range(len(by_part)), by_part)
 axes.invert_yaxis()
-axes.set(xlabel=f"GiB no pico: {LARGE.name}", xlim=(0, 1.12 * max(left)))
+axes.set(xlabel=f"GiB no pico: {LARGE.name}", xlim=(0, 1.12 * max(*left, T4.memory / GIB)))
 axes.legend(ncols=4, loc="lower right", frameon=False, fontsize=9)
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -1164,6 +1164,9 @@ plt.show()
 
 
 # %%
+from toolkit.vram.fit import fit
+
+
 def peak(name, label, **changes):
     return estimate(three(name, 512, checkpointing=True)[label].change(**changes)).allocated.value
 

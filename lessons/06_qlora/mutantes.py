@@ -236,16 +236,6 @@ def prepare_for_kbit(model):
     return model
 
 
-# %% sem_pedir_gradiente_na_entrada answer="preparar" right=false
-def prepare_for_kbit(model):
-    for p in model.parameters():
-        p.requires_grad_(False)
-        if p.dtype in (torch.float16, torch.bfloat16) and not isinstance(p, Params4bit):
-            p.data = p.data.float()
-    model.gradient_checkpointing_enable({"use_reentrant": True})
-    return model
-
-
 # %% sem_recomputar answer="preparar" right=false
 def prepare_for_kbit(model):
     for p in model.parameters():
