@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from autograder.rebuild import Rebuild
 from autograder.reports import export, feedback
 from autograder.reports.outputs import PlainOutputs
 from autograder.rubric import SuggestCriteria
+from autograder.schema import alembic_on_path, check_schema, write_schema
 
 CONFIG_FILE = "nbgrader_config.py"
 # What makes and measures the data; the notebooks read the rest.
@@ -89,6 +89,7 @@ class Course:
             raise Refusal(
                 f"{root} is not a course: it has no {CONFIG_FILE}. Make one with `autograder init {root}`."
             )
+        check_schema(root)
         return cls(root.resolve())
 
     @classmethod
@@ -100,9 +101,10 @@ class Course:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / CONFIG_FILE).exists():
             (root / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
+            write_schema(root)
+        check_schema(root)
         course = cls(root.resolve())
-        # For a new gradebook nbgrader runs `alembic`, which lies beside this Python, perhaps not on the PATH.
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        alembic_on_path()
         for lesson, notebook in sources.items():
             source = course.notebook("source", lesson)
             write_notebook(source, notebook)

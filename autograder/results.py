@@ -25,6 +25,7 @@ class Mark:
     score: float | None
     max_score: float
     waiting: bool  # for a person
+    by_hand: bool = False  # a person has given it
 
 
 @dataclass
@@ -73,7 +74,7 @@ def results(gradebook: Gradebook, lesson: str) -> dict[str, Result]:
         notebook, name, max_score, auto, manual, extra, waiting = row
         given = auto if manual is None else manual
         score = None if given is None and not extra else (given or 0.0) + (extra or 0.0)
-        found[notebook].marks[name] = Mark(score, max_score, waiting)
+        found[notebook].marks[name] = Mark(score, max_score, waiting, manual is not None)
     said = select(
         Comment.notebook_id, BaseCell.__table__.c.name, Comment.auto_comment, Comment.manual_comment
     )

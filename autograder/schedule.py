@@ -56,9 +56,22 @@ def _local(workers: int, folder: str) -> LocalCluster:
 
 def grade_all(course: Course, lesson: str, students: Sequence[str], client: Client) -> Iterator[Graded]:
     """Grade submissions; yield each result once it is saved. A failure leaves what was saved before."""
+    before = {student: fingerprint(course, lesson, student) for student in students}
+    for graded in try_all(course, lesson, students, client):
+        yield save(course, lesson, graded, before[graded.student])
+
+
+def save(course: Course, lesson: str, graded: Graded, before: str) -> Graded:
+    """Save a result and its record; `before` is the submission's fingerprint when it was graded."""
+    saved = _saved(course, lesson, graded)
+    write_record(course, lesson, saved, before)
+    return saved
+
+
+def try_all(course: Course, lesson: str, students: Sequence[str], client: Client) -> Iterator[Graded]:
+    """Grade submissions; yield each result, of which nothing is saved."""
     skeleton = course.root / ".grading" / f"{lesson}.db"
     write_skeleton(course, skeleton)
-    before = {student: fingerprint(course, lesson, student) for student in students}
     groups, deaths = [list(students)], Counter[str]()
     while groups:
         group = groups.pop()
@@ -70,9 +83,7 @@ def grade_all(course: Course, lesson: str, students: Sequence[str], client: Clie
                 deaths[student] += 1
                 groups.append([student])  # alone, to take nobody with it and to be taken by nobody
             else:
-                graded = _saved(course, lesson, _result(job, student))
-                write_record(course, lesson, graded, before[student])
-                yield graded
+                yield _result(job, student)
 
 
 def _result(job: Any, student: str) -> Graded:

@@ -1,14 +1,16 @@
 """Commands about a course as a whole: make it, hand it out, try it, keep it safe."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from autograder import handout, publish
+from autograder import backup as keeping
+from autograder import handout, publish, schema
 from autograder.cli.grading import grade
 from autograder.cli.shared import CourseFolder, Json, console, say, say_json
-from autograder.course import Course
+from autograder.course import CONFIG_FILE, Course
 from autograder.runtime.doctor import examine
 from autograder.runtime.sandbox import PROTECTIONS
 from autograder.sample_class import write_sample_class
@@ -39,6 +41,41 @@ def release(
     for lesson, version in made.versions.items():
         say(f"{lesson} {version}{' (new or changed)' if lesson in made.changed else ''}")
     say(f"Student tree: {made.folder}\nZip: {made.archive}")
+
+
+@app.command()
+def backup(
+    course: CourseFolder,
+    to: Annotated[Path | None, typer.Option(help="The file; COURSE-DATE.tar.gz without it.")] = None,
+) -> None:
+    """Put the whole course, its gradebook with it, into one file."""
+    here = Course.open(course)
+    path = to or Path(f"{here.root.name}-{date.today().isoformat()}.tar.gz")
+    say(f"{keeping.backup(here, path):,} bytes in {path}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `backup` wrote.")],
+    course: Annotated[Path, typer.Argument(help="A new folder for the course.")],
+) -> None:
+    """Make a course of a backup."""
+    made = keeping.restore(file, course)
+    say(f"{made.root} teaches {', '.join(made.lessons())}.")
+
+
+@app.command()
+def upgrade(course: CourseFolder) -> None:
+    """Bring a course that an earlier version made up to date, after a backup beside it."""
+    here = Course(course.resolve())
+    if not (here.root / CONFIG_FILE).is_file():
+        Course.open(course)  # says what is wrong
+    path = here.root.with_name(f"{here.root.name}-before-{schema.CURRENT}.tar.gz")
+    if schema.schema_of(here.root) < schema.CURRENT:
+        keeping.backup(here, path)
+        say(f"Backup: {path}")
+    steps = schema.upgrade(here.root, here.config().CourseDirectory.db_url)
+    say(f"{here.root}: {steps} steps done, schema {schema.schema_of(here.root)}.")
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """Commands that give points: the machine's, a person's, and those given again after a test was mended."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,23 +16,26 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from autograder import Refusal
 from autograder.best_of import grade_best, with_several
-from autograder.cli.shared import CourseFolder, Json, LessonName, console, say, say_json
+from autograder.cli.shared import CourseFolder, Json, LessonName, Yes, confirmed, console, say, say_json
 from autograder.cli.submissions import Assign, Attempts, Deadline, Pattern, Times, keep, look
 from autograder.course import Course
 from autograder.grading import Graded
 from autograder.intake.attempts import Policy
 from autograder.intake.roster import Student
 from autograder.lateness import settle
-from autograder.records import is_current
+from autograder.records import fingerprint, is_current
+from autograder.regrade import Change, changes
 from autograder.reports.export import SafeCsv
 from autograder.reports.notice import remove_notice, write_notice
 from autograder.reports.pages import write_pages
 from autograder.reports.summary import class_lines, class_table
+from autograder.results import results
 from autograder.runtime.client import waive
-from autograder.schedule import grade_all, open_client
+from autograder.schedule import grade_all, open_client, save, try_all
 
 app = typer.Typer()
 
@@ -122,14 +127,14 @@ def _grade(
     with open_client(workers, scheduler) as client, _progress(quiet) as progress:
         bar = progress.add_task(f"grading {lesson}", total=len(due))
 
-        def results() -> Iterator[Graded]:
+        def both() -> Iterator[Graded]:
             yield from grade_all(course, lesson, once, client)
             yield from grade_best(
                 course, lesson, several, lambda group: grade_all(course, lesson, group, client)
             )
 
         try:
-            for graded in progress.track(results(), task_id=bar):
+            for graded in progress.track(both(), task_id=bar):
                 if graded.failure:
                     problems[graded.student] = graded.failure
                     write_notice(course, lesson, graded.student, "")
@@ -144,6 +149,86 @@ def _grade(
 def _progress(quiet: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=quiet)
+
+
+@app.command()
+def regrade(
+    course: CourseFolder,
+    lesson: LessonName,
+    workers: Workers = CORES,
+    scheduler: Scheduler = "",
+    allow_weaker_sandbox: Weaker = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Grade every submission again, after a test was mended, and list whose points would change.
+
+    Nothing is saved before a yes. Points given by hand stay.
+    """
+    waive(allow_weaker_sandbox or [])
+    here = Course.open(course)
+    here.check_lesson(lesson)
+    taken = [s.id for s in _enrolled(here) if here.notebook("submitted", lesson, s.id).is_file()]
+    before = {student: fingerprint(here, lesson, student) for student in taken}
+    with open_client(workers, scheduler) as client, _progress(as_json) as progress:
+        found = list(
+            progress.track(try_all(here, lesson, taken, client), total=len(taken), description="trying")
+        )
+    with here.gradebook() as gradebook:
+        changed = changes(found, results(gradebook, lesson))
+    if as_json:
+        say_json([asdict(change) | {"difference": change.difference} for change in changed])
+    else:
+        console.print(_changes_table(lesson, changed))
+    if not confirmed(f"Save the new points of {len(changed)} students?", yes):
+        say("Nothing was saved; --yes saves it.") if not as_json else None
+        return
+    for graded in found:
+        if not graded.failure:
+            save(here, lesson, graded, before[graded.student])
+    finish(here, lesson, quiet=as_json)
+
+
+def _changes_table(lesson: str, changed: Sequence[Change]) -> Table:
+    table = Table(title=f"{lesson}: {len(changed)} would change", title_justify="left")
+    for heading in ("id", "difference", "items", "remark"):
+        table.add_column(heading)
+    for change in changed:
+        items = (f"{n}: {change.before.get(n)} -> {change.after.get(n)}" for n in change.after)
+        remark = f"{change.failure}; keeps what it has" if change.failure else ""
+        table.add_row(change.student, f"{change.difference:+g}", "\n".join(items), remark)
+    return table
+
+
+@app.command()
+def formgrade(
+    course: CourseFolder,
+    lesson: LessonName,
+    port: Annotated[int, typer.Option(help="Where the server listens, on this machine only.")] = 8888,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Open nbgrader's formgrader on the first submission that waits for a person, the rubric in it.
+
+    Afterwards `autograder feedback` writes the pages anew. End it with Ctrl-C.
+    """
+    here = Course.open(course)
+    here.check_lesson(lesson)
+    with here.gradebook() as gradebook:
+        waiting = [r for r in results(gradebook, lesson).values() if r.waiting]
+    if not waiting:
+        say(f"Nothing of {lesson} waits for a person.")
+        return
+    say(f"{len(waiting)} submissions of {lesson} wait for a person; formgrader's Next leads through them.")
+    options = {
+        "root_dir": here.root,
+        "port": port,
+        "default_url": f"/formgrader/submissions/{waiting[0].notebook}/",
+        "open_browser": browser,
+        "jpserver_extensions": "{'nbgrader.server_extensions.formgrader': True}",
+    }
+    command = [sys.executable, "-m", "jupyter_server", *(f"--ServerApp.{k}={v}" for k, v in options.items())]
+    os.chdir(here.root)
+    os.execv(sys.executable, [*command, "--allow-root"])
 
 
 def finish(course: Course, lesson: str, quiet: bool = False) -> None:

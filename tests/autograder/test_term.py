@@ -2,15 +2,24 @@
 
 import csv
 import json
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
 import zipfile
 from dataclasses import astuple
 
 import nbformat
 import pyarrow.parquet
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
 from typer.testing import CliRunner
+from urllib3.util import Retry
 
 from autograder import Refusal, cli
+from autograder.course import Course
 from autograder.grading import Graded, commit
 from autograder.intake.register import Register, write_register
 from autograder.intake.roster import Student, enrol
@@ -18,7 +27,8 @@ from autograder.reports.bundles import write_bundle
 from autograder.reports.export import CanvasCsv, MoodleCsv, Parquet, fill_in, rows
 from autograder.reports.notice import write_notice
 from autograder.reports.pages import Bins, write_pages
-from tests.autograder.small_lesson import LESSON, RIGHT, handed_in
+from autograder.results import results
+from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in
 
 TESTS = (f"{LESSON}-soma-teste", f"{LESSON}-dobro-teste", f"{LESSON}-aberta")
 CLASS = [Student(str(n), f"Nome{n}", f"Sobre{n}", f"n{n}@x.org") for n in range(1, 7)]
@@ -158,6 +168,96 @@ def test_zips_carry_the_names_that_each_platform_looks_for(graded, tmp_path):
     write_register(graded, LESSON, Register())
     with pytest.raises(Refusal, match="take its own download in"):
         write_bundle(graded, LESSON, "canvas", tmp_path / "x.zip")
+
+
+def test_a_backup_is_the_course_again(graded, tmp_path):
+    (graded.root / "feedback").mkdir()
+    (graded.root / "feedback" / "x.html").write_text("é")
+    assert "bytes in" in run("backup", graded.root, "--to", tmp_path / "b.tar.gz")[1]
+    status, _ = run("restore", tmp_path / "b.tar.gz", tmp_path / "outra" / "turma")
+    restored = Course.open(tmp_path / "outra" / "turma")
+    with graded.gradebook() as old, restored.gradebook() as new:
+        assert results(old, LESSON) == results(new, LESSON) and len(results(new, LESSON)) == 5
+        assert {s.id: s.email for s in new.students} == {s.id: s.email for s in CLASS}
+    assert status == 0 and (restored.root / "feedback" / "x.html").read_text() == "é"
+    assert restored.notebook("source", LESSON).read_bytes() == graded.notebook("source", LESSON).read_bytes()
+    for target, sentence in ((restored.root, "not empty"), (tmp_path / "neu", "cannot be read")):
+        source = tmp_path / ("b.tar.gz" if target == restored.root else "nenhum.tar.gz")
+        result = CliRunner().invoke(cli.app, ["restore", str(source), str(target)])
+        assert sentence in str(result.exception)
+
+
+def test_an_earlier_versions_course_is_brought_up_to_date(graded, tmp_path):
+    (graded.root / "schema").unlink()
+    with sqlite3.connect(graded.root / "gradebook.db") as database:  # a gradebook of nbgrader 0.5
+        database.execute("ALTER TABLE student DROP COLUMN lms_user_id")
+        database.execute("UPDATE alembic_version SET version_num = '167914646830'")
+        database.execute("ALTER TABLE assignment RENAME TO old")
+        columns = "id VARCHAR(32) PRIMARY KEY, name VARCHAR(128) UNIQUE NOT NULL, duedate DATETIME"
+        database.execute(f"CREATE TABLE assignment ({columns})")
+        database.execute("INSERT INTO assignment SELECT id, name, duedate FROM old")
+        database.execute("DROP TABLE old")
+        database.execute("DROP TABLE course")
+    with pytest.raises(Refusal, match="autograder upgrade"):
+        Course.open(graded.root)
+    status, output = run("upgrade", graded.root)
+    assert status == 0 and "1 steps done" in output and list(graded.root.parent.glob("*before-2.tar.gz"))
+    with Course.open(graded.root).gradebook() as gradebook:
+        assert len(results(gradebook, LESSON)) == 5 and gradebook.students[0].lms_user_id is None
+    assert "0 steps" in run("upgrade", graded.root)[1]
+    (graded.root / "schema").write_text("99\n")
+    with pytest.raises(Refusal, match="later version"):
+        Course.open(graded.root)
+
+
+def test_a_mended_test_lists_whose_points_would_change_before_it_saves(course):
+    enrol(course, CLASS[:2])
+    wrong = handed_in(course, soma=RIGHT["soma"], dobro="def dobro(x):\n    return 4")
+    for student, notebook in (("1", handed_in(course, **RIGHT)), ("2", wrong)):
+        grade_here(course, student, notebook)
+    source = nbformat.read(course.notebook("source", LESSON), as_version=4)
+    for cell in source.cells:
+        cell.source = cell.source.replace("assert dobro(271828) == 543656", "assert dobro(2) == 4")
+    Course.init(course.root, {LESSON: source})
+    command = ("regrade", course.root, "--lesson", LESSON, "--workers", "1")
+    [change] = json.loads(run(*command, "--json")[1])
+    assert (change["student"], change["difference"]) == ("2", 3.0)
+    with course.gradebook() as gradebook:
+        assert results(gradebook, LESSON)["2"].score == 2
+    status, output = run(*command, "--yes")
+    assert status == 0 and "1 would change" in output
+    with course.gradebook() as gradebook:
+        assert {s: r.score for s, r in results(gradebook, LESSON).items()} == {"1": 5, "2": 5}
+
+
+@pytest.mark.slow
+def test_one_command_opens_formgrader_on_what_waits(graded, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "autograder",
+        "formgrade",
+        graded.root,
+        "--lesson",
+        LESSON,
+        "--no-browser",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)
+    try:
+        page = requests.Session()
+        page.mount("http://", HTTPAdapter(max_retries=Retry(connect=8, backoff_factor=0.5)))
+        page.get(f"http://127.0.0.1:{port}/", timeout=60)
+        token = re.search(r"token=(\w+)", (tmp_path / "log").read_text())[1]
+        answer = page.get(f"http://127.0.0.1:{port}/?token={token}", timeout=60)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert answer.status_code == 200 and "/formgrader/submissions/" in answer.url
+    assert f"{LESSON}-aberta" in answer.text
 
 
 @pytest.mark.parametrize(
