@@ -97,7 +97,13 @@ def _claims(lesson: Lesson, submitted: NotebookNode, reading: Reading) -> Iterat
         name, marked = lesson.named(cell)
         if name in lesson.answers and not marked:
             reading.notes["unmarked"].append(str(name))
-        yield Piece(cell.source.replace("\r\n", "\n"), cell.cell_type, name)
+        yield Piece(_text(cell), cell.cell_type, name)
+
+
+def _text(cell: NotebookNode) -> str:
+    """A cell's text with plain line ends; half of a surrogate pair, which no file can hold, becomes "?"."""
+    text: str = cell.source.replace("\r\n", "\n")
+    return text.encode("utf-8", "replace").decode()
 
 
 def _cut(lesson: Lesson, claims: Iterator[Piece], reading: Reading) -> list[Piece]:

@@ -12,8 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
-from nbgrader.converters import Autograde
-from nbgrader.preprocessors import ClearMarkScheme, Execute, GetGrades, SaveAutoGrades
+from nbgrader.preprocessors import AssignLatePenalties, ClearMarkScheme, GetGrades, IgnorePattern
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from autograder import Refusal, publish
@@ -49,11 +48,11 @@ def configure(c: Config, root: Path) -> None:
     c.CourseDirectory.course_id = root.name
     # 60 s: SQLite's own 5 s give "database is locked" as soon as somebody works in formgrader.
     c.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db?timeout=60"
-    stock = Autograde.class_traits()
-    c.Autograde.sanitize_preprocessors = [Rebuild, *stock["sanitize_preprocessors"].default()]
-    ours = {Execute: TrustedExecute, SaveAutoGrades: SaveVerdicts}
-    grading = [ours.get(step, step) for step in stock["autograde_preprocessors"].default()]
-    c.Autograde.autograde_preprocessors = [*grading, PlainOutputs, SuggestCriteria]
+    c.Autograde.sanitize_preprocessors = [Rebuild]
+    c.Autograde.autograde_preprocessors = [
+        *(TrustedExecute, IgnorePattern, SaveVerdicts),
+        *(AssignLatePenalties, PlainOutputs, SuggestCriteria),
+    ]
     # The grader's kernel, for this process and those that it starts; students' notebooks keep "python3".
     jupyter_path = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(dict.fromkeys(filter(None, (str(KERNELS), *jupyter_path))))
@@ -71,6 +70,7 @@ def configure(c: Config, root: Path) -> None:
         ClearMarkScheme,
         feedback.ByExercise,
     ]
+    c.GenerateFeedback.exporter_class = feedback.FeedbackPage
     c.HTMLExporter.filters = {"safe_markdown": feedback.safe_markdown}
     c.HTMLExporter.extra_template_basedirs = [str(path) for path in feedback.TEMPLATES]
     c.ExportApp.plugin_class = export.SafeCsv

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -16,8 +19,9 @@ from autograder.answers import Lesson, Reading, read_answers
 
 # Statements for Colab alone: in grading they would kill the kernel, wait for a network that is not there, or
 # stop the cell at an import; so they do nothing.
+# A longer line is none of these; without the limit, one could be made to take hours to match.
 COLAB = re.compile(
-    r"""^(?P<indent>[ \t]*)(?:
+    r"""^(?=.{0,300}$)(?P<indent>[ \t]*)(?:
         os\.kill\([ ]*os\.getpid\(\)[ ]*,.*\) | os\._exit\(.*\) | (?:sys\.)?exit\(.*\) | quit\(.*\)
         | .*\.do_shutdown\(.*\) | runtime\.unassign\(\)
         | [!%](?:pip|conda|apt|apt-get)\b.* | !git[ ]clone\b.*
@@ -39,14 +43,33 @@ NOTES = {
 
 
 class Rebuild(NbGraderPreprocessor):  # type: ignore[misc]
-    """First of `c.Autograde.sanitize_preprocessors`: whatever comes after sees the rebuilt notebook."""
+    """`c.Autograde.sanitize_preprocessors`, alone: nothing is left for nbgrader's own to mend."""
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         """Replace the submission by its rebuilt form."""
         names, course = resources["nbgrader"], CourseDirectory(parent=self)
         folder = course.format_path(course.source_directory, ".", names["assignment"])
-        source = nbformat.read(f"{folder}/{names['notebook']}.ipynb", as_version=4)
-        return rebuild(*versions(source, self.config), nb), resources
+        text = Path(f"{folder}/{names['notebook']}.ipynb").read_text(encoding="utf-8")
+        return rebuild(*_versions(_Source(text, self.config)), nb), resources
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A lesson's source; two are the same where their versions are, wherever the courses lie."""
+
+    text: str
+    config: Any = field(compare=False)
+    settings: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        elsewhere = {"CourseDirectory", "KernelManager"}
+        settings = {name: value for name, value in self.config.items() if name not in elsewhere}
+        object.__setattr__(self, "settings", repr(settings))
+
+
+@lru_cache(maxsize=4)  # a worker grades many of the same lesson
+def _versions(source: _Source) -> tuple[NotebookNode, NotebookNode]:
+    return versions(nbformat.reads(source.text, as_version=4), source.config)
 
 
 def versions(source: NotebookNode, config: Any) -> tuple[NotebookNode, NotebookNode]:

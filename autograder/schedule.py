@@ -1,6 +1,7 @@
 """Which process grades what: dask workers grade, one writer saves the results as they come."""
 
 import logging
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,14 +10,20 @@ from typing import Any
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed.utils import get_mp_context
 
 from autograder import Refusal
 from autograder.course import Course
 from autograder.grading import Graded, commit, grade, write_skeleton
 from autograder.records import fingerprint, write_record
-from autograder.runtime.client import ensure_zygote
+from autograder.runtime.client import SOCKET_VARIABLE, WEAKER_VARIABLE, ensure_zygote
 
 TRIES = 3  # how often a submission may take its worker with it before it is given up
+# Workers are forked from a process in which all is imported: a killed one is back at once.
+DASK = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.worker.multiprocessing-method": "forkserver",
+}
 # A worker that shares the terminal would answer a Ctrl-C with a traceback; the grader closes it in any case.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
@@ -28,7 +35,7 @@ def open_client(workers: int, scheduler: str = "") -> Iterator[Client]:
         if scheduler:
             yield stack.enter_context(_connect(scheduler))
         else:
-            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+            stack.enter_context(dask.config.set(DASK))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-"))
             cluster = stack.enter_context(_local(workers, folder))
             yield stack.enter_context(Client(cluster))
@@ -42,8 +49,10 @@ def _connect(scheduler: str) -> Client:
 
 
 def _local(workers: int, folder: str) -> LocalCluster:
-    ensure_zygote()  # one for all workers, which find it by the environment
+    path = ensure_zygote()  # one for all workers
+    get_mp_context().set_forkserver_preload([__name__])
     return LocalCluster(
+        env={SOCKET_VARIABLE: path, WEAKER_VARIABLE: os.environ.get(WEAKER_VARIABLE, "")},
         n_workers=workers,
         threads_per_worker=1,  # nbgrader changes the working directory of its process
         memory_limit=0,  # kernels are processes of their own
@@ -79,23 +88,22 @@ def try_all(course: Course, lesson: str, students: Sequence[str], client: Client
         student_of = dict(zip(jobs, group, strict=True))
         for job in as_completed(jobs):
             student = student_of[job]
-            if isinstance(job.exception(), KilledWorker) and deaths[student] < TRIES:
+            graded = _result(job, student)
+            if graded is None and deaths[student] < TRIES:
                 deaths[student] += 1
                 groups.append([student])  # alone, to take nobody with it and to be taken by nobody
             else:
-                yield _result(job, student)
+                yield graded or Graded(student, failure="it killed its grading process")
 
 
-def _result(job: Any, student: str) -> Graded:
-    error = job.exception()
-    if error:
-        reason = (
-            "it killed its grading process"
-            if isinstance(error, KilledWorker)
-            else f"grading it failed: {error}"
-        )
-        return Graded(student, failure=reason, log=repr(error))
-    graded: Graded = job.result()
+def _result(job: Any, student: str) -> Graded | None:
+    """What a job gave; None where its worker died, be it after the grading, with the result in its memory."""
+    try:
+        graded: Graded = job.result()
+    except KilledWorker:
+        return None
+    except Exception as error:
+        return Graded(student, failure=f"grading it failed: {error}", log=repr(error))
     return graded
 
 

@@ -1,9 +1,7 @@
 """nbgrader's execution with the tests taken out of the student's kernel, its scores taken from the judge."""
 
 import hashlib
-import json
 import signal
-import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +16,8 @@ from nbgrader.utils import is_grade, is_locked, is_solution
 from traitlets import Float, Integer
 
 import autograder.runtime
-from autograder.judge.items import HIDDEN, MESSAGE, Verdict, defined_by
-from autograder.runtime.client import Walled, default_policy
+from autograder.judge.items import HIDDEN, Verdict, defined_by
+from autograder.judge.judge import Judge
 from autograder.runtime.provisioner import WalledProvisioner
 
 KERNELS = Path(autograder.runtime.__file__).parent / "jupyter"
@@ -50,43 +48,38 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         self.store_widget_state = False
         self.verdicts: dict[str, Verdict] = {}
         self.incidents: list[str] = []
+        self.in_kernel: list[str] = []  # tests that an author lets run there
         self.lethal: set[int] = set()  # cells that took their kernel with them: not run again
         self.stale = False
-        self.given: list[str] = []
         self.end = time.monotonic() + self.submission_timeout
-        answers, self.seed = self._lesson(nb, resources)
-        self.student = resources["nbgrader"]["student"]
-        inside, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        judge = Walled("judge", default_policy(), [inside.fileno()], sorted(answers))
-        inside.close()
+        names, course = resources["nbgrader"], CourseDirectory(parent=self)
+        folder = course.format_path(course.source_directory, ".", names["assignment"])
+        # The kernel's home is a copy of the lesson's own files, not of what a submission brought along.
+        resources.setdefault("metadata", {})["path"] = folder
+        answers, seed = _lesson(nb, f"{folder}/{names['notebook']}.ipynb")
+        told = {"seed": seed, "seconds": self.call_timeout, "student": names["student"]}
+        self.judge = Judge(answers, told, self.item_timeout)
         try:
             nb, resources = super().preprocess(nb, resources)
         finally:
-            judge.kill()
-            self.control.close()
+            self.judge.close()
         resources["verdicts"] = self.verdicts
-        nb.metadata.setdefault("autograder", {}).update(seed=self.seed, incidents=self.incidents)
+        kept = {"seed": seed, "incidents": self.incidents, "in_kernel": self.in_kernel}
+        nb.metadata.setdefault("autograder", {}).update({k: v for k, v in kept.items() if v})
         return nb, resources
-
-    def _lesson(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[set[str], int]:
-        """The names that the lesson's answers define, and a seed: for the same bytes the same."""
-        names, course = resources["nbgrader"], CourseDirectory(parent=self)
-        folder = course.format_path(course.source_directory, ".", names["assignment"])
-        source = nbformat.read(f"{folder}/{names['notebook']}.ipynb", as_version=4)
-        codes = [cell for cell in source.cells if cell.cell_type == "code" and is_solution(cell)]
-        digest = hashlib.sha256(repr([cell.source for cell in (*source.cells, *nb.cells)]).encode()).digest()
-        return {name for cell in codes for name in defined_by(cell.source)}, int.from_bytes(digest[:6])
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict[str, Any], index: int
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Run a cell where it belongs; whatever becomes of it, the next one has its chance."""
-        if cell.cell_type != "code" or not cell.source.strip():
+        trusted = _is_test(cell)
+        if cell.cell_type != "code" or not (cell.source.strip() or trusted):
             return cell, resources
         cell.metadata.get("tags", [])[:] = [
             t for t in cell.metadata.get("tags", []) if t != self.skip_cells_with_tag
         ]
-        trusted = is_grade(cell) and not is_solution(cell) and IN_KERNEL not in cell.metadata.get("tags", [])
+        if IN_KERNEL in cell.metadata.get("tags", []):
+            self.in_kernel.append(cell.metadata["nbgrader"]["grade_id"])
         if time.monotonic() > self.end:
             self._set_verdict(cell, Verdict(0, LATE, "submission out of time")) if trusted else None
         elif trusted:
@@ -94,8 +87,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         else:
             self._run(cell, index)
             if is_locked(cell):
-                self._send(cell.source)
-                self._answer()
+                self.judge.give(cell.source)
         return cell, resources
 
     def _run(self, cell: NotebookNode, index: int) -> bool:
@@ -142,8 +134,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
                 if self.stale:
                     self._start_afresh(index)
                 self.size = self.count = 0
-                self._send(cell.source, self.km.provisioner.judge_line)
-                answer = pool.submit(self._answer, self.km.provisioner)
+                answer = pool.submit(self._verdict, cell.source, self.km.provisioner)
                 self.execute_cell(serving, index, store_history=False)
             except Exception as error:
                 self.stale = True
@@ -168,19 +159,10 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         if verdict.message:
             cell.outputs = [*cell.get("outputs", []), _error("Teste", verdict.message)]
 
-    def _send(self, source: str, line: socket.socket | None = None) -> None:
-        told = {"seed": self.seed, "seconds": self.call_timeout, "student": self.student}
-        request = {"source": source, **told}
-        socket.send_fds(self.control, [json.dumps(request).encode()], [line.fileno()] if line else [])
-
-    def _answer(self, provisioner: WalledProvisioner | None = None) -> Verdict:
+    def _verdict(self, source: str, provisioner: WalledProvisioner) -> Verdict:
         """The judge's verdict; a kernel that it has lost patience with is ended at once."""
-        self.control.settimeout(self.item_timeout)
-        try:
-            verdict = Verdict(**json.loads(self.control.recv(MESSAGE)))
-        except (OSError, ValueError):
-            verdict = Verdict(0, "O teste não terminou a tempo.", "the judge gave no verdict", lost=True)
-        if verdict.lost and provisioner and provisioner.walled:
+        verdict = self.judge.verdict(source, provisioner.judge_line)
+        if verdict.lost and provisioner.walled:
             provisioner.walled.signal(signal.SIGKILL)
         return verdict
 
@@ -197,8 +179,17 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         return super().process_message(msg, cell, cell_index)
 
 
+def _lesson(nb: NotebookNode, path: str) -> tuple[set[str], int]:
+    """The names that the answers of the lesson at `path` define, and a seed: for the same bytes the same."""
+    source = nbformat.read(path, as_version=4)
+    codes = [cell for cell in source.cells if cell.cell_type == "code" and is_solution(cell)]
+    digest = hashlib.sha256(repr([cell.source for cell in (*source.cells, *nb.cells)]).encode()).digest()
+    return {name for cell in codes for name in defined_by(cell.source)}, int.from_bytes(digest[:6])
+
+
 def _is_test(cell: NotebookNode) -> bool:
-    return is_grade(cell) and not is_solution(cell) and IN_KERNEL not in cell.metadata.get("tags", [])
+    graded = cell.cell_type == "code" and is_grade(cell) and not is_solution(cell)
+    return graded and IN_KERNEL not in cell.metadata.get("tags", [])
 
 
 def _error(kind: str, sentence: str) -> NotebookNode:
@@ -211,10 +202,10 @@ class SaveVerdicts(SaveAutoGrades):  # type: ignore[misc]
 
     def _add_score(self, cell: NotebookNode, resources: dict[str, Any]) -> None:
         name = cell.metadata["nbgrader"]["grade_id"]
-        verdict = resources.get("verdicts", {}).get(name)
-        if verdict is None:  # by hand, or in the kernel because the author says so
+        if not _is_test(cell):  # by hand, or in the kernel because the author says so
             super()._add_score(cell, resources)
             return
+        verdict = resources["verdicts"][name]
         grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
         grade.auto_score = verdict.share * cell.metadata["nbgrader"]["points"]
         grade.needs_manual_grade = grade.manual_score is not None

@@ -19,6 +19,8 @@ from autograder.judge.items import MESSAGE, Verdict, is_hidden
 from autograder.judge.remote import Wall
 from autograder.judge.wire import Incident
 
+LONGEST = 2_000  # characters of a sentence, in which the author may have put a value of the student's
+
 
 class Names(dict[str, Any]):
     """A test's global names; those that only the student's answers define are fetched over the wall."""
@@ -96,7 +98,7 @@ def _outcome(names: Names, source: str) -> Verdict:
         sentence = f"O teste parou: {incident}."
         return Verdict(0.0, sentence, str(incident), lost=incident.lost)
     except BaseException as error:
-        return Verdict(earned[-1], _message(error, source))
+        return Verdict(earned[-1], _message(error, source)[:LONGEST])
     return Verdict(1.0)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import nbgrader
 from markdown_it import MarkdownIt
+from nbconvert.exporters import HTMLExporter, TemplateExporter
+from nbconvert.filters import Highlight2HTML
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
@@ -26,6 +28,15 @@ def safe_markdown(text: str) -> str:
     """A student's Markdown as HTML: raw HTML in it is escaped, javascript: links are refused."""
     html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     return html
+
+
+class FeedbackPage(HTMLExporter):  # type: ignore[misc]
+    """The page as the template writes it, without a second pass that reads all of it for pictures' names."""
+
+    def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kw: Any) -> Any:
+        """As the grandparent's, with the filter that the parent sets for each notebook."""
+        self.register_filter("highlight_code", Highlight2HTML(pygments_lexer="python", parent=self))  # type: ignore[no-untyped-call]
+        return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
 
 
 class MaskHiddenTests(ClearHiddenTests):  # type: ignore[misc]

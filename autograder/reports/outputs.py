@@ -5,41 +5,56 @@ from typing import Any
 
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 
-KINDS = ("image/png", "image/jpeg", "text/plain")
 MAX_TEXT = 10_000  # characters
 MAX_PICTURE = 2_000_000  # characters of base64
 MAX_OUTPUTS = 100
+BASE64 = re.compile(r"[A-Za-z0-9+/=\s]+")
 # Control characters (terminals act on them) and those that reverse the direction of what follows.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
-    """HTML, SVG, JavaScript and widgets reach neither formgrader nor the feedback page."""
+    """HTML, SVG, JavaScript and widgets reach neither formgrader nor the feedback page.
+
+    Outputs are made anew: a kernel chooses every field of its messages, and pages trust some of them.
+    """
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Drop and cut; of many outputs the last stay, where an error would be."""
-        if cell.cell_type != "code":
-            return cell, resources
-        cell.outputs = cell.outputs[-MAX_OUTPUTS:]
-        for output in cell.outputs:
-            if "data" in output:
-                output.data = {kind: _cut(kind, output.data[kind]) for kind in KINDS if kind in output.data}
-            if "text" in output:
-                output.text = _plain(output.text[:MAX_TEXT])
-            if "traceback" in output:
-                output.traceback = [_plain("\n".join(output.traceback)[-MAX_TEXT:])]
+        if cell.cell_type == "code":
+            made = map(_made_anew, cell.outputs[-MAX_OUTPUTS:])
+            cell.outputs, cell.execution_count = [output for output in made if output], None
         return cell, resources
 
 
-def _cut(kind: str, content: str) -> str:
-    if kind == "text/plain":
-        return _plain(content[:MAX_TEXT])
-    return content if len(content) <= MAX_PICTURE else ""
+def _made_anew(output: NotebookNode) -> Any:
+    """The output with no more than its text or its pictures; None where it has neither."""
+    if output.output_type == "stream":
+        name = "stderr" if output.name == "stderr" else "stdout"
+        return new_output("stream", name=name, text=_plain(output.text))
+    if output.output_type == "error":
+        trace = _plain("\n".join(map(str, output.traceback))[-MAX_TEXT:])
+        return new_output(
+            "error", ename=_plain(output.ename), evalue=_plain(output.evalue), traceback=[trace]
+        )
+    kept = {kind: KINDS[kind](output.data[kind]) for kind in KINDS if kind in output.get("data", {})}
+    data = {kind: content for kind, content in kept.items() if content}
+    return new_output("display_data", data=data) if data else None
 
 
-def _plain(text: str) -> str:
-    return CONTROLS.sub("", strip_ansi(text))
+def _picture(content: Any) -> str:
+    """Base64 and nothing else, for it goes into an attribute; "" where it is too large or something else."""
+    return content if len(content) <= MAX_PICTURE and BASE64.fullmatch(content) else ""
+
+
+def _plain(text: Any) -> str:
+    """Without what acts on a terminal, and in characters that can be written to a file."""
+    return CONTROLS.sub("", strip_ansi(str(text)[:MAX_TEXT])).encode("utf-8", "replace").decode()
+
+
+KINDS = {"image/png": _picture, "image/jpeg": _picture, "text/plain": _plain}

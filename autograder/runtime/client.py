@@ -41,17 +41,19 @@ def _start_zygote() -> str:
     # No secret of the grader's environment: every student's process inherits what this one has.
     kept = {name: os.environ[name] for name in ("HOME", *KEPT_ENVIRONMENT) if name in os.environ}
     packages = str(Path(autograder.__file__).parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "autograder.runtime.zygote", path],
-        env=ENVIRONMENT | kept | {"PYTHONPATH": packages, "TMPDIR": folder},
-        cwd="/",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    # Opened here, so that a request may wait in it while the parent is still importing.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "autograder.runtime.zygote", str(listener.fileno())],
+            env=ENVIRONMENT | kept | {"PYTHONPATH": packages, "TMPDIR": folder},
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+        )
     atexit.register(_stop_zygote, process, folder, os.getpid())
-    assert process.stdout is not None
-    if not select.select([process.stdout], [], [], START_SECONDS)[0] or not process.stdout.readline():
-        raise Refusal("The warm parent of the students' kernels did not start; its reason stands above.")
     os.environ[SOCKET_VARIABLE] = path
     return path
 
@@ -82,6 +84,16 @@ def default_policy(**limits: Any) -> Policy:
     return Policy(**{"waived": waived, "read_only": models, **limits})
 
 
+def _connect() -> socket.socket:
+    """A connection to the warm parent; to a new one where the old is dead (out of memory, say)."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(ensure_zygote())
+    except ConnectionRefusedError:
+        connection.connect(_start_zygote())
+    return connection
+
+
 class Walled:
     """A walled process; it dies when this object is closed, or the process that holds it."""
 
@@ -103,21 +115,23 @@ class Walled:
             "argument": argument,
             "content": content and str(content),
         }
-        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.connection.connect(ensure_zygote())
+        self.connection = _connect()
         self.exit_code: int | None = None
         socket.send_fds(self.connection, [json.dumps(request).encode()], list(fds))
         self.connection.settimeout(START_SECONDS)
         news = self._news()
         if "ready" not in news:
             self.close()
-            reason = news.get("error", "it ended at once")
+            reason = news.get("error", "its warm parent ended, perhaps with a reason above")
             raise Refusal(
                 f"The sandbox cannot be built here: {reason}. Run `autograder doctor` to see what is missing."
             )
 
     def _news(self) -> Mapping[str, Any]:
-        text = self.connection.recv(MESSAGE)
+        try:
+            text = self.connection.recv(MESSAGE)
+        except ConnectionError:  # the warm parent is dead
+            text = b""
         news: Mapping[str, Any] = json.loads(text) if text else {"ended": -1}
         self.exit_code = news.get("ended", self.exit_code)
         return news

@@ -33,6 +33,7 @@ class BoundedClient(AsyncKernelClient):
         # Too late for a connection made already, which on an ipc address is none before the first poll.
         limited.setsockopt(zmq.MAXMSGSIZE, self.longest_message)
         limited.setsockopt(zmq.RCVHWM, self.waiting_messages)
+        limited.linger = 0  # nobody waits until a dead kernel has read its messages
         return limited
 
 

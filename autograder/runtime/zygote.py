@@ -221,19 +221,15 @@ def _become(role: str, fds: list[int], argument: Any) -> None:
     getattr(importlib.import_module(module), function)(tuple(fds), argument)
 
 
-def main(path: str) -> None:
-    """Listen at `path` until standard input closes; says "ready" on standard output."""
+def main(listener: socket.socket) -> None:
+    """Serve a listening socket until standard input closes."""
     seccomp.preload()
     warm.warm_up()
     for role in (*ROLES.values(), "autograder.judge.server"):
         importlib.import_module(role.partition(":")[0])
     warm.check_threads()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(path)
-    listener.listen(64)
-    print("ready", flush=True)
     Zygote(listener, sys.stdin.fileno()).serve()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(socket.socket(fileno=int(sys.argv[1])))

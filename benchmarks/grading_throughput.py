@@ -1,0 +1,207 @@
+"""Submissions graded a minute: this grader, stock nbgrader, and otter-grader without containers.
+
+A class hands in lesson 03 solved (imports torch, transformers, peft; its test cells; reduced training). Each
+grader gets the same notebooks on the same cores, one after the other within a round. otter stays out of the
+project's environment; in one of its own, beside the project:
+
+    python3 -m venv .venv-otter
+    .venv-otter/bin/pip install -c constraints.txt -e . otter-grader==7.0.0
+    python -m benchmarks.grading_throughput --rounds 2
+
+`otter run` grades one submission a process: a few of them give its rate (--otter). Where there is no
+.venv-otter, otter is left out and said to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import psutil
+from IPython.core.interactiveshell import InteractiveShell
+from nbformat import NotebookNode
+
+from autograder.course import CONFIG_FILE, Course, write_notebook
+from autograder.publish import source_notebook
+from autograder.runtime import warm
+from autograder.runtime.sandbox import ENVIRONMENT
+
+ROOT = Path(__file__).parents[1]
+LESSON = "03_lora"
+OTTER = ROOT / ".venv-otter" / "bin" / "otter"
+CORES = os.cpu_count() or 1
+STOCK_CONFIG = """
+from autograder.publish import nbgrader_config
+c = get_config()
+c.merge(nbgrader_config())
+c.CourseDirectory.root = "{root}"
+"""
+
+
+def honest_seconds(lesson: NotebookNode, data: Path, repeats: int = 3) -> float:
+    """CPU seconds of a submission's cells in IPython, in a fork of a process with everything imported."""
+    warm.warm_up()
+    return median(_honest(lesson, data) for _ in range(repeats))
+
+
+def _honest(lesson: NotebookNode, data: Path) -> float:
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.chdir(data.parent)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        shell, start = InteractiveShell.instance(), time.process_time()
+        for cell in lesson.cells:
+            if cell.cell_type == "code":
+                shell.run_cell(cell.source)
+        os.write(write, str(time.process_time() - start).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    return float(os.read(read, 100))
+
+
+class Memory(threading.Thread):
+    """The most memory that a process and all below it hold, shared pages counted once (PSS, bytes)."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self.process, self.peak = process, 0
+        self.start()
+
+    def run(self) -> None:
+        """Look every second until the process ends."""
+        while self.process.poll() is None:
+            self.peak = max(self.peak, sum(_pss(self.process.pid)))
+            time.sleep(1)
+
+
+def _pss(pid: int) -> Iterator[int]:
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        try:
+            yield process.memory_full_info().pss
+        except psutil.Error:
+            continue
+
+
+def timed(command: Sequence[object], cwd: Path) -> tuple[float, int]:
+    """Wall seconds of a command and its peak memory in bytes; its output is shown where it fails."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(list(map(str, command)), cwd=cwd, stdout=said, stderr=said)
+        memory = Memory(process)
+        status = process.wait()
+        if status:
+            said.seek(0)
+            sys.exit(f"{command} failed with {status}:\n{said.read().decode()[-3000:]}")
+    return time.perf_counter() - start, memory.peak
+
+
+def ours(folder: Path, lesson: NotebookNode, count: int) -> tuple[float, int, float]:
+    """`autograder grade` of the class: seconds, bytes, and seconds between the first and the last result."""
+    course = Course.init(folder / "ours", {LESSON: lesson}, ROOT / "lessons" / "dados")
+    students = [f"s{number:02d}" for number in range(count)]
+    for student in students:
+        write_notebook(folder / "downloads" / f"{student}.ipynb", lesson)
+    (folder / "roster.csv").write_text("\n".join(["id", *students]))
+    where = ("--submissions", folder / "downloads", "--roster", folder / "roster.csv", "--workers", CORES)
+    grade = (sys.executable, "-m", "autograder", "grade", course.root, "--lesson", LESSON, *where)
+    seconds, memory = timed(grade, ROOT)
+    with (course.root / "grades" / f"{LESSON}.csv").open() as table:
+        scores = {row["score"] for row in csv.DictReader(table)}
+    print(f"  scores: {scores}")
+    times = sorted(path.stat().st_mtime for path in course.root.glob(f"records/{LESSON}/*"))
+    return seconds, memory, times[-1] - times[0]
+
+
+def stock(folder: Path, lesson: NotebookNode, count: int) -> tuple[float, int]:
+    """`nbgrader autograde` of the class."""
+    course = Course.init(folder / "stock", {LESSON: lesson}, ROOT / "lessons" / "dados")
+    (course.root / CONFIG_FILE).write_text(STOCK_CONFIG.format(root=course.root))
+    for number in range(count):
+        write_notebook(course.notebook("submitted", LESSON, f"s{number:02d}"), lesson)
+    return timed((Path(sys.executable).parent / "nbgrader", "autograde", LESSON), course.root)
+
+
+def otter(folder: Path, lesson: NotebookNode, count: int) -> tuple[float, int]:
+    """`otter run`, a process a submission: test cells become its test files."""
+    (folder / "tests").mkdir()
+    notebook = nbformat.from_dict(lesson)
+    kept = []
+    for cell in notebook.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        if marks.get("grade") and not marks["solution"] and cell.cell_type == "code":
+            name = marks["grade_id"]
+            case = {"code": f">>> exec({cell.source!r})", "hidden": True}
+            suites = [{"cases": [case], "type": "doctest", "scored": True}]
+            test = {"name": name, "points": marks["points"], "suites": suites}
+            (folder / "tests" / f"{name}.py").write_text(f"OK_FORMAT = True\ntest = {test!r}\n")
+        else:
+            kept.append(cell)
+    notebook.cells = kept
+    nbformat.write(notebook, folder / f"{LESSON}.ipynb")
+    (folder / "dados").symlink_to(ROOT / "lessons" / "dados")
+    files = ("dados/clausulas", "dados/atendimento")
+    timed((OTTER, "generate", "-t", "tests", "-o", "grader.zip", "--no-environment", *files), folder)
+    run = (OTTER, "run", "-a", "grader.zip", "-o", ".", f"{LESSON}.ipynb")
+    results = [timed(run, folder) for _ in range(count)]
+    print(f"  {(folder / 'results.json').read_text()[:300]}")
+    return sum(seconds for seconds, _ in results), max(memory for _, memory in results)
+
+
+def in_turn(lesson: NotebookNode, count: int, by_otter: int) -> dict[str, tuple[float, ...]]:
+    """One round: what each grader measured, by its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        found: dict[str, tuple[float, ...]] = {"ours": ours(Path(folder), lesson, count)}
+        found["stock"] = stock(Path(folder), lesson, count)
+        if by_otter and OTTER.exists():
+            seconds, memory = otter(Path(folder), lesson, by_otter)
+            found["otter"] = (seconds * count / by_otter, memory)
+    for name, (seconds, memory, *_) in found.items():
+        print(f"  {name:6s} {60 * count / seconds:6.1f} a minute, peak {memory / 2**20:6.0f} MiB", flush=True)
+    return found
+
+
+def main() -> None:
+    """Print each round, then the medians against the targets; leaves with 1 where one is missed."""
+    parser = argparse.ArgumentParser(description="Submissions graded a minute.")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--submissions", type=int, default=24)
+    parser.add_argument("--otter", type=int, default=6, help="submissions that otter grades; 0: none")
+    asked = parser.parse_args()
+    # The lesson's reduced size and a notebook's pictures, for honest_seconds and otter too.
+    os.environ |= {"NBGRADER_EXECUTION": "autograde", "MPLBACKEND": ENVIRONMENT["MPLBACKEND"]}
+    lesson = source_notebook(LESSON, ROOT)
+    honest = honest_seconds(lesson, ROOT / "lessons" / "dados")
+    best = honest / CORES
+    print(f"honest work: {honest:.2f} s of CPU a submission; at best {best:.2f} s on {CORES} cores")
+    rounds = []
+    for number in range(asked.rounds):
+        print(f"round {number + 1}")
+        rounds.append(in_turn(lesson, asked.submissions, asked.otter))
+    times = median(stock / ours for (ours, *_), (stock, *_) in ((r["ours"], r["stock"]) for r in rounds))
+    whole = median(r["ours"][0] for r in rounds) / asked.submissions / best
+    steady = median(r["ours"][2] for r in rounds) / (asked.submissions - 1) / best
+    memory = median(r["ours"][1] for r in rounds) / CORES / 2**20
+    print(f"ours / stock: {times:.1f} (target 7)")
+    print(f"ours / honest work: {whole:.2f} with its start, {steady:.2f} from result to result (target 1.25)")
+    print(f"memory a worker: {memory:.0f} MiB")
+    sys.exit(times < 7 or steady > 1.25)
+
+
+if __name__ == "__main__":
+    main()
