@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit import embedded, hub
 from toolkit.environment import environment
-from toolkit.methods import Full, Method
+from toolkit.methods import Full, Method, QLoRA
 from toolkit.models import Architecture
 from toolkit.plan import Dtype, Plan
 from toolkit.quantization import TORCH_NAMES, bits_and_bytes, keep_gradients
@@ -56,6 +56,7 @@ class BaseModel:
         """A plan for this base on this machine: its dtype, autocast where 16 bits would not do.
 
         A full fine-tune keeps fp32 weights (bf16 would swallow its small steps); fp16 needs fp32 islands.
+        QLoRA takes the paged 8-bit AdamW of its paper.
         """
         compute: Dtype = environment().dtype
         full = isinstance(method, Full)
@@ -63,6 +64,7 @@ class BaseModel:
             "dtype": "fp32" if full else compute,
             "compute_dtype": compute,
             "autocast": compute == "fp16" or (full and compute == "bf16"),
+            "optimizer": "paged_adamw_8bit" if isinstance(method, QLoRA) else "adamw",
         }
         return Plan(self.architecture, method).change(**{**switches, **changes})
 

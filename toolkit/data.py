@@ -122,3 +122,26 @@ def collate(batch: Sequence[Encoded], pad: int) -> dict[str, Any]:
         labels[row, encoded.prompt_length : length] = torch.tensor(learnt)
         mask[row, :length] = 1
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def pack(batch: Sequence[Encoded]) -> dict[str, Any]:
+    """The examples end to end, tensors (1, tokens): input_ids, labels, position_ids that restart at each.
+
+    transformers sees from the positions where an example begins, and lets none attend to another
+    (`masking_utils.find_packed_sequence_indices`).
+    """
+    import torch
+
+    learnt = [[IGNORED] * max(1, e.prompt_length) + [*e.ids[max(1, e.prompt_length) :]] for e in batch]
+    return {
+        "input_ids": torch.tensor([[token for e in batch for token in e.ids]]),
+        "position_ids": torch.tensor([[position for e in batch for position in range(len(e.ids))]]),
+        "labels": torch.tensor([[label for labels in learnt for label in labels]]),
+    }
+
+
+def padding_share(examples: Sequence[Encoded], batch: int) -> float:
+    """The share of the tokens of a batch that is padding, on average over `examples` in their order."""
+    groups = [examples[start : start + batch] for start in range(0, len(examples), batch)]
+    padded = sum(len(group) * max(len(e.ids) for e in group) for group in groups)
+    return 1 - sum(len(e.ids) for e in examples) / padded

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from toolkit.data import Encoded, collate, prompt_text
-from toolkit.generation import evaluating
+from toolkit.generation import check_context, evaluating
 
 Metric = Callable[[Any], Mapping[str, float]]  # a model's figures by name, as `train(..., metric=)` takes it
 
@@ -22,13 +22,14 @@ def option_scores(model: Any, tokenizer: Any, prompt: str, options: Sequence[str
     """log p(option, end of text | prompt) of each option, in nats.
 
     The prompt is computed once; all options go on from its key-value cache in one batch. Padding stands
-    behind the options, where a causal model does not see it.
+    behind the options, where a causal model does not see it. Raises DataError for a prompt that is too long.
     """
     import torch
 
     asked = tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=False).input_ids
     written = tokenizer([option + tokenizer.eos_token for option in options], add_special_tokens=False)
     ends = collate([Encoded(tuple(ids), 0) for ids in written.input_ids], tokenizer.pad_token_id)
+    check_context(model, len(asked) + ends["input_ids"].shape[1])
     ids, mask = (ends[name].to(model.device) for name in ("input_ids", "attention_mask"))
     with evaluating(model):
         start = model(input_ids=torch.tensor([asked], device=model.device), use_cache=True, logits_to_keep=1)

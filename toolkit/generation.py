@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from toolkit.data import prompt_text
+from toolkit.data import DataError, prompt_text
 
 
 @contextmanager
@@ -54,10 +54,21 @@ def virtual_tokens(model: Any) -> int:
     return getattr(config, "num_virtual_tokens", 0) or 0
 
 
+def check_context(model: Any, tokens: int) -> None:
+    """Raise DataError for a text that, with what is written after it, the model has no positions for."""
+    longest = model.config.max_position_embeddings - virtual_tokens(model)
+    if tokens > longest:
+        raise DataError(
+            f"o texto com a resposta ocupa {tokens} tokens e o modelo só tem posições para {longest}: "
+            f"encurte-o ou peça uma resposta menor."
+        )
+
+
 def _continue(model: Any, tokenizer: Any, texts: Sequence[str], max_new_tokens: int) -> list[str]:
     tokens = tokenizer(
         list(texts), add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     )
+    check_context(model, tokens.input_ids.shape[1] + max_new_tokens)
     ids = model.generate(
         input_ids=tokens.input_ids.to(model.device),
         attention_mask=tokens.attention_mask.to(model.device),

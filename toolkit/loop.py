@@ -18,8 +18,9 @@ from toolkit import checkpoint
 from toolkit.adapters import adapter_weights, attach
 from toolkit.base_model import BaseModel
 from toolkit.count import count
-from toolkit.data import Encoded, collate, order
+from toolkit.data import Encoded, collate, order, pack, padding_share
 from toolkit.evaluation import Metric, mean_loss
+from toolkit.folders import DiskError
 from toolkit.generation import evaluating
 from toolkit.peak import Peak
 from toolkit.plan import Plan
@@ -63,6 +64,7 @@ class Loop:
     ) -> None:
         """Take the steps that are left; `metric` is not taken of an interrupted run."""
         batches = self.batches()
+        print(self.layout())
         if metric and not self.losses:
             self.before = self.score(metric, base=True)
         with self.bar() as bar, interruptible() as interrupted:
@@ -108,14 +110,16 @@ class Loop:
         began = time.perf_counter()
         answers = sum(len(e.ids) - e.prompt_length for batch in group for e in batch)
         loss = sum(self.backward(batch, answers) for batch in group)
-        self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
+        norm = self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
+        if not self.losses and not float(norm):
+            raise TrainingError("os gradientes são todos 0, e nada seria aprendido: recarregue a base.")
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         self.losses.append(float(loss))
         self.seconds += time.perf_counter() - began
-        lengths = [len(example.ids) for batch in group for example in batch]
-        self.tokens, self.longest = self.tokens + sum(lengths), max(self.longest, *lengths)
+        self.tokens += sum(len(e.ids) for batch in group for e in batch)
+        self.longest = max(self.longest, *map(self.width, group))
         if self.losses[-1] != self.losses[-1]:
             raise TrainingError(
                 f"a perda virou NaN no passo {len(self.losses)}: diminua learning_rate e recomece."
@@ -130,7 +134,20 @@ class Loop:
 
     def tensors(self, batch: Sequence[Encoded]) -> dict[str, Any]:
         """The batch on the model's device."""
-        return {key: value.to(self.model.device) for key, value in collate(batch, self.pad).items()}
+        laid_out = pack(batch) if self.recipe.packing else collate(batch, self.pad)
+        return {key: value.to(self.model.device) for key, value in laid_out.items()}
+
+    def width(self, batch: Sequence[Encoded]) -> int:
+        """Tokens that each of the plan's sequences takes in this micro-batch."""
+        lengths = [len(example.ids) for example in batch]
+        return -(-sum(lengths) // self.plan.batch) if self.recipe.packing else max(lengths)
+
+    def layout(self) -> str:
+        """How the examples of a micro-batch lie, in words."""
+        if self.recipe.packing:
+            return "Lotes emendados: sem enchimento, e sem atenção de um exemplo a outro."
+        share = padding_share(self.data, self.plan.batch)
+        return f"Lotes completados até o exemplo mais longo: {share:.0%} dos tokens são enchimento."
 
     def validate(self, held_out: Sequence[Encoded]) -> None:
         """Mean loss over the answer tokens of `held_out`, without training."""
@@ -151,7 +168,10 @@ class Loop:
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             "measured": {name: getattr(self, name) for name in MEASURED},
         }
-        checkpoint.write(folder, len(self.losses), self.what(), self.model, state)
+        try:
+            checkpoint.write(folder, len(self.losses), self.what(), self.model, state)
+        except DiskError as error:
+            print(f"Aviso: {error} O treino continua, sem este checkpoint.")
 
     def restore(self, kept: Path) -> None:
         """Go back to where a checkpoint was written."""

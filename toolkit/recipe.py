@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 from toolkit.plan import Plan
@@ -16,7 +18,10 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast: optimizer steps, peak learning rate, its schedule, the seed of everything."""
+    """How long and how fast: optimizer steps, peak learning rate, its schedule, the seed of everything.
+
+    `packing` lays the examples of a batch end to end.
+    """
 
     steps: int
     learning_rate: float
@@ -25,6 +30,7 @@ class Recipe:
     weight_decay: float
     clip: float
     seed: int
+    packing: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
@@ -43,6 +49,8 @@ def make_optimizer(plan: Plan, parameters: list[Any], recipe: Recipe) -> Any:
     if plan.optimizer.endswith("bit"):
         import bitsandbytes as bnb
 
+        if plan.optimizer.startswith("paged") and parameters[0].device.type == "cpu":
+            _say_not_paged()
         quantized = {
             "adamw_8bit": bnb.optim.AdamW8bit,
             "paged_adamw_8bit": bnb.optim.PagedAdamW8bit,
@@ -61,3 +69,10 @@ def make_optimizer(plan: Plan, parameters: list[Any], recipe: Recipe) -> Any:
     }
     kind, options = kinds[plan.optimizer]
     return kind(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **options)
+
+
+@cache
+def _say_not_paged() -> None:
+    """Once a session; bitsandbytes' own warning would say it in English."""
+    warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")
+    print("Aviso: o otimizador paginado só existe em GPU; na CPU roda o mesmo AdamW, sem paginar.")

@@ -14,6 +14,7 @@ from toolkit.evaluation import Metric
 from toolkit.loop import Loop
 from toolkit.plan import Plan
 from toolkit.recipe import Recipe, Schedule, TrainingError
+from toolkit.room import check_room, ran_out, room_advice
 from toolkit.run import Run
 
 # What the loop does, whatever the plan says; a plan that says otherwise is refused.
@@ -35,48 +36,66 @@ def train(
     validation: Sequence[Example] = (),
     validate_every: int = 0,
     metric: Metric | None = None,
+    packing: bool = False,
+    force: bool = False,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 50,
     resume: bool = False,
 ) -> Run:
     """Fine-tune a fresh copy of `base` as `plan` says, on `data`, for `steps` optimizer steps.
 
-    A step sees `plan.batch * plan.accumulation` examples, padded to the longest of a micro-batch; its loss is
-    the mean over all their answer tokens. `warmup` (steps) is a tenth of `steps` where not given, `clip` the
-    largest norm of the gradients. `validation` is measured before, after, and `validate_every` steps;
-    `metric` (see `toolkit.tasks`) of the base and of the finished model.
+    A step sees `plan.batch * plan.accumulation` examples; its loss is the mean over all their answer tokens.
+    The examples of a micro-batch are padded to its longest or, with `packing`, laid end to end in one
+    sequence, each attending to itself alone: same losses, no padding to compute. `warmup` (steps) is a tenth
+    of `steps` where not given, `clip` the largest norm of the gradients. `validation` is measured before,
+    after, and `validate_every` steps; `metric` (see `toolkit.tasks`) of the base and of the finished model.
+
+    Before anything is loaded, a plan that surely exceeds this machine's GPU (or, without one, the GPU that it
+    names) is refused with the cheapest fix, unless `force`.
 
     With `checkpoint_dir`, the state is written every `checkpoint_every` steps and on Ctrl-C, which ends the
     run after the step in hand; `resume=True` goes on from there with the same data order, and starts anew
     where there is no checkpoint. What goes wrong is said in one sentence: TrainingError, DataError,
     AdapterError, CheckpointError.
     """
-    _check_plan(plan, base)
+    _check_plan(plan, base, packing)
     warmup = steps // 10 if warmup is None else warmup
-    recipe = Recipe(steps, learning_rate, schedule, warmup, weight_decay, clip, seed)
+    recipe = Recipe(steps, learning_rate, schedule, warmup, weight_decay, clip, seed, packing)
     encoded = encode_all(base.tokenizer, data, plan.seq_len)
     held_out = encode_all(base.tokenizer, validation, plan.seq_len) if validation else []
     folder = Path(checkpoint_dir) if checkpoint_dir else None
     _check_folder(folder, resume)
-    try:
+    longest = plan.change(seq_len=max(len(example.ids) for example in encoded))
+    if not force:
+        check_room(longest)
+
+    def run() -> Run:
         loop = Loop(plan, recipe, base, encoded)
         if folder and resume and (newest := checkpoint.latest(folder)):
             loop.restore(newest)
         loop.run(held_out, validate_every, folder, checkpoint_every, metric)
+        return loop.report()
+
+    try:
+        return run()
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            raise TrainingError(_out_of_memory(plan)) from None
-        raise
-    return loop.report()
+        if not ran_out(error):
+            raise
+    raise TrainingError(room_advice(longest))  # out here nothing holds the model, so that its memory is free
 
 
-def _check_plan(plan: Plan, base: BaseModel) -> None:
+def _check_plan(plan: Plan, base: BaseModel, packing: bool) -> None:
     def dimensions(model: Any) -> dict[str, Any]:
         return {**model.to_dict(), "name": ""}
 
     if dimensions(plan.model) != dimensions(base.architecture):
         raise TrainingError(
             f"o plano é para {plan.model.name} e a base é {base.name}: faça-o com base.plan(...)."
+        )
+    if packing and plan.virtual_tokens:
+        raise TrainingError(
+            f"packing não serve para {type(plan.method).__name__}, que põe os seus tokens na frente de cada "
+            f"sequência: use packing=False."
         )
     for field in fields(Plan):
         if field.name in FIXED and getattr(plan, field.name) != field.default:
@@ -91,10 +110,3 @@ def _check_folder(folder: Path | None, resume: bool) -> None:
         raise TrainingError(
             f"já existe o checkpoint {newest}: use resume=True para retomá-lo, ou outra pasta."
         )
-
-
-def _out_of_memory(plan: Plan) -> str:
-    saver = "checkpointing=True" if not plan.checkpointing else "batch menor, com mais accumulation"
-    if plan.batch > 1:
-        saver = f"batch={plan.batch // 2} e accumulation={plan.accumulation * 2}"
-    return f"a memória da GPU acabou: refaça o plano com {saver}, um seq_len menor ou QLoRA."

@@ -6,22 +6,25 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 import torch
 
 from toolkit import checkpoint
-from toolkit.adapters import AdapterError, adapter_weights, attach
+from toolkit.adapters import adapter_weights, attach
 from toolkit.checkpoint import CheckpointError
 from toolkit.count import count
-from toolkit.data import DataError, Example, collate, encode_all, order
+from toolkit.data import Encoded, Example, collate, encode_all, order, pack
 from toolkit.generation import answer
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.recipe import TrainingError
 from toolkit.training import train
 
 DATA = [Example(f"pergunta número {n}?", f"resposta {n % 3}") for n in range(12)]
+
+
+def kind(method):
+    return type(method).__name__
 
 
 def plan(tiny, method=LoRA(rank=4), **changes):  # noqa: B008
@@ -225,38 +228,36 @@ def test_outside_the_main_thread_it_trains_too(tiny):
     assert runs[0].steps == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"data": []}, DataError, "vazio"),
-        ({"data": [Example("p" * 200, "r")]}, DataError, "aumente seq_len"),
-        ({"steps": 0}, TrainingError, "steps deve"),
-        ({"learning_rate": 0.0}, TrainingError, "learning_rate deve"),
-        ({"schedule": "degrau"}, TrainingError, "schedule deve"),
-        ({"plan": {"method": LoRA(rank=40)}}, AdapterError, "rank deve"),
-        ({"plan": {"use_cache": True}}, TrainingError, "train só roda com use_cache=False"),
-    ],
-)
-def test_mistakes_are_one_sentence(tiny, changes, error, message):
-    settings = {"data": DATA, "steps": 1, **changes}
-    chosen = plan(tiny, **settings.pop("plan", {}))
-    with pytest.raises(error, match=message) as caught:
-        train(chosen, settings.pop("data"), tiny, **settings)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("method", [Full(), LoRA(rank=4), QLoRA(rank=4), Adapter(8)], ids=kind)
+def test_packing_changes_no_loss(tiny, method):
+    """Examples end to end in one sequence learn what they learn apart, though their lengths differ."""
+    data = [Example("p", "curta"), Example("pergunta", "uma resposta bem mais longa"), *DATA]
+    settings = {"steps": 4, "learning_rate": 1e-2}
+    chosen = plan(tiny, method, batch=3, accumulation=2, optimizer="adamw")
+    apart = train(chosen, data, tiny, **settings)
+    packed = train(chosen, data, tiny, packing=True, **settings)
+    assert packed.losses == pytest.approx(apart.losses, rel=2e-4)
+    assert packed.tokens == apart.tokens and packed.longest < apart.longest
 
 
-def test_a_plan_for_another_model_and_a_loss_that_explodes(tiny):
-    other = replace(tiny.architecture, layers=3, name="outro")
-    with pytest.raises(TrainingError, match="o plano é para outro e a base é tiny"):
-        train(replace(plan(tiny), model=other), DATA, tiny, steps=1)
-    with pytest.raises(TrainingError, match="NaN no passo"):
-        train(plan(tiny, Full(), optimizer="sgd"), DATA, tiny, steps=9, learning_rate=1e30, clip=1e30)
+def test_a_packed_example_sees_only_itself(tiny):
+    """Logits of the second of two packed examples are those that it has alone, at the same positions."""
+    one, other = encode_all(tiny.tokenizer, DATA[:2], 128)
+    model = tiny.load()
+    model.config.use_cache = False  # as in training: with a cache transformers does not look at the positions
+    with torch.no_grad():
+        alone = model(**collate([other], 2)).logits[0]
+        together = model(**pack([one, other])).logits[0, len(one.ids) :]
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert pack([Encoded((5, 6, 7), 0)])["labels"].tolist() == [[-100, 6, 7]]
 
 
-def test_out_of_memory_says_what_to_change(tiny, monkeypatch):
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("toolkit.loop.Loop.step", full)
-    with pytest.raises(TrainingError, match="batch=1 e accumulation=2"):
-        train(plan(tiny), DATA, tiny, steps=1)
+def test_how_a_batch_is_laid_out_is_said(tiny, capsys):
+    data = [Example("p", "r" * length) for length in (10, 30)]
+    train(plan(tiny), data, tiny, steps=1)
+    lengths = [len(e.ids) for e in encode_all(tiny.tokenizer, data, 128)]
+    assert f"{1 - sum(lengths) / (2 * max(lengths)):.0%} dos tokens são enchimento" in capsys.readouterr().out
+    train(plan(tiny), data, tiny, steps=1, packing=True)
+    assert "sem atenção de um exemplo a outro" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match="packing não serve para PrefixTuning"):
+        train(plan(tiny, PrefixTuning(4)), data, tiny, steps=1, packing=True)
