@@ -36,7 +36,8 @@ from collections import OrderedDict
 import bitsandbytes.functional as bnb
 import matplotlib.pyplot as plt
 import torch
-from bitsandbytes.nn import Linear4bit, Params4bit
+from bitsandbytes import nn as bnb_nn
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -58,10 +59,23 @@ def quantized(weight):
     return bnb.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
 
 
+class Params4bit(bnb_nn.Params4bit):
+    """O peso em 4 bits da bitsandbytes, que o PyTorch copiaria por pickle como um parâmetro comum; este não."""
+
+    def __reduce_ex__(self, protocol):
+        return _empty_4bit, (), self.__getstate__()
+
+
+def _empty_4bit():
+    return Params4bit(torch.empty(0), requires_grad=False)
+
+
 def to_4bit(layer, storage=torch.uint8, kind=Linear4bit):
     """A mesma camada linear, em NF4, como um módulo da bitsandbytes."""
     twin = kind(layer.in_features, layer.out_features, bias=False)
-    twin.weight = Params4bit(layer.weight.data, quant_type="nf4", quant_storage=storage, module=twin)
+    twin.weight = Params4bit(
+        layer.weight.data, requires_grad=False, quant_type="nf4", quant_storage=storage, module=twin
+    )
     return twin.to("cpu")
 
 
