@@ -62,11 +62,19 @@ def tiny_llama(
     return LlamaForCausalLM(config).to(dtype)
 
 
-def train_step(model, optimizer):
-    """Um passo de treino num lote sorteado; os gradientes ficam guardados depois dele."""
-    ids = torch.randint(0, model.config.vocab_size, (2, 16))
-    model(ids, labels=ids).loss.backward()
-    optimizer.step()
+class Trainee(nn.Module):
+    """Um modelo e o seu otimizador, que treinam juntos."""
+
+    def __init__(self, model, make):
+        super().__init__()
+        self.model = model
+        self.optimizer = make([p for p in model.parameters() if p.requires_grad])
+
+    def step(self):
+        """Um passo de treino num lote sorteado; os gradientes ficam guardados depois dele."""
+        ids = torch.randint(0, self.model.config.vocab_size, (2, 16))
+        self.model(ids, labels=ids).loss.backward()
+        self.optimizer.step()
 
 
 # %% [markdown]
@@ -275,15 +283,14 @@ def held_bytes(model, optimizer):
 
 
 # %% nbgrader={"grade_id": "vivo_teste", "points": 3}
-model = tiny_llama()
-total = sum(p.numel() for p in model.parameters())
-optimizer = torch.optim.AdamW(model.parameters())
-answer = tuple(held_bytes(model, optimizer))
+total = sum(p.numel() for p in tiny_llama().parameters())
+both = Trainee(tiny_llama(), torch.optim.AdamW)
+answer = tuple(held_bytes(both, both.optimizer))
 assert answer == (4 * total, 0, 0), (
     f"Antes do primeiro passo só há pesos: ({4 * total}, 0, 0); recebi {answer}."
 )
-train_step(model, optimizer)
-answer = tuple(held_bytes(model, optimizer))
+both.step()
+answer = tuple(held_bytes(both.model, both.optimizer))
 assert answer == (4 * total, 4 * total, 8 * total), (
     f"Depois de um passo de AdamW: ({4 * total}, {4 * total}, {8 * total}); recebi {answer}."
 )
@@ -298,11 +305,12 @@ for seed, make, share in (
     for p in model.model.embed_tokens.parameters():
         p.requires_grad_(False)
     width = 2 if seed == 4 else 4
-    optimizer = make(p for p in model.parameters() if p.requires_grad)
-    train_step(model, optimizer)
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights, gradients, states = held_bytes(model, optimizer)
+    both = Trainee(model, make)
+    held_bytes(both, both.optimizer)
+    both.step()
+    weights, gradients, states = held_bytes(both.model, both.optimizer)
     assert weights == width * total, "Os pesos falham: conte também os congelados, na largura do seu dtype."
     assert gradients == width * trained, "Os gradientes falham: parâmetro congelado tem p.grad igual a None."
     assert states == share * width * trained, (
@@ -318,13 +326,12 @@ with needs_exercise(4):
         ("SGD com momento", lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
         ("AdamW", lambda p: torch.optim.AdamW(p)),
     ):
-        model = tiny_llama()
-        optimizer = make(model.parameters())
-        train_step(model, optimizer)
-        held = held_bytes(model, optimizer)
+        both = Trainee(tiny_llama(), make)
+        both.step()
+        held = held_bytes(both.model, both.optimizer)
         print(
             "{:<22} {:8,d} {:11,d} {:9,d} {:20.1f}".format(
-                label, *held, sum(held) / sum(p.numel() for p in model.parameters())
+                label, *held, sum(held) / sum(p.numel() for p in both.model.parameters())
             )
         )
 
@@ -391,17 +398,18 @@ assert answer == 480, (
 ### BEGIN HIDDEN TESTS
 for tokens, wide, seed in ((3, 24, 1), (11, 32, 2)):
     torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Linear(8, wide), nn.Sigmoid(), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, 4)
+    net, partly = (
+        nn.Sequential(nn.Linear(8, wide), nn.Sigmoid(), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, 4))
+        for _ in range(2)
     )
     # a entrada, a saída da sigmoide, a entrada da GELU e a sua saída
     assert saved_bytes(net, torch.randn(tokens, 8)) == 4 * tokens * (8 + 3 * wide), (
         "A medida falha em outra rede: cada armazenamento conta uma vez, e os parâmetros não contam."
     )
-    for p in net[:3].parameters():
+    for p in partly[:3].parameters():
         p.requires_grad_(False)
     # com o começo congelado, só a última camada precisa da sua entrada
-    assert saved_bytes(net, torch.randn(tokens, 8)) == 4 * tokens * wide, (
+    assert saved_bytes(partly, torch.randn(tokens, 8)) == 4 * tokens * wide, (
         "Com as primeiras camadas congeladas, menos coisa é guardada: meça, não suponha."
     )
 wide, short = (saved_bytes(tiny_llama(), torch.randint(0, 96, (1, tokens))) for tokens in (128, 64))
