@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.toolkit.lab import browser, lab  # noqa: F401 - fixtures
 from toolkit.base_model import base_model
 from toolkit.environment import mend_torchao
 

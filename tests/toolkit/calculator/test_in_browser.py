@@ -2,40 +2,16 @@
 
 import functools
 import http.server
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
-from pathlib import Path
 
-import nbformat
 import pytest
 
+from tests.toolkit.lab import SECONDS
 from toolkit.calculator import page
 from toolkit.plan import Plan
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[3]
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
-SECONDS = 120_000  # milliseconds, for the first picture on a busy machine
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium, (
-        "these tests need Chromium: apt-get install chromium (Debian, Ubuntu), then run them again"
-    )
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -127,41 +103,9 @@ def test_page_has_a_label_for_every_input(opened_page):
     assert opened_page.evaluate(unlabelled) == 0
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lab")
-    cell = nbformat.v4.new_code_cell("from toolkit.calculator import calculator\ncalculator()")
-    kernel = {"name": "python3", "display_name": "Python 3"}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, folder / "calculadora.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config")}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(120):
-            time.sleep(0.5)
-            try:
-                urllib.request.urlopen(f"{address}/api", timeout=2)
-                break
-            except OSError:
-                assert server.poll() is None, "JupyterLab did not start"
-        yield address
-        server.terminate()
-
-
 def test_widget_in_jupyterlab(browser, lab):
     context = browser.new_context(viewport={"width": 1400, "height": 1400}, permissions=CLIPBOARD)
-    shown = context.new_page()
-    shown.goto(f"{lab}/lab/tree/calculadora.ipynb?reset")
-    shown.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=SECONDS)
-    shown.locator(".jp-CodeCell .cm-content").first.click()
-    shown.keyboard.press("Shift+Enter")
+    shown = lab(context, "from toolkit.calculator import calculator\ncalculator()")
     shown.wait_for_selector(".vram-chart", timeout=SECONDS)
     batch = shown.locator(".widget-text:has-text('Lote') input")
     batch.fill("64")
