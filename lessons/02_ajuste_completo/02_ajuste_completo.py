@@ -59,6 +59,12 @@ def random_batch(answers, seed=0, prompt=3):
     return {"input_ids": ids * mask, "attention_mask": mask, "labels": labels}
 
 
+def split(batch, sizes):
+    """O lote cortado em pedaços de `sizes` linhas."""
+    parts = zip(*(value.split(sizes) for value in batch.values()), strict=True)
+    return [dict(zip(batch, part, strict=True)) for part in parts]
+
+
 def gradients_of(model):
     """As cópias dos gradientes que o backward deixou em `model`, pelo nome do parâmetro."""
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -90,7 +96,9 @@ seen, learnt = (
     for ids in (sample.ids[: sample.prompt_length], sample.ids[sample.prompt_length :])
 )
 print(seen, f"\033[1;43m{learnt}\033[0m", sep="")
-print(f"\n{len(sample.ids)} tokens, dos quais {len(sample.ids) - sample.prompt_length} são aprendidos (em destaque)")
+print(
+    f"\n{len(sample.ids)} tokens, dos quais {len(sample.ids) - sample.prompt_length} são aprendidos (em destaque)"
+)
 
 # %% [markdown]
 # **Leitura do resultado.** O enunciado vem no formato de conversa do modelo, com as suas marcas. O destaque é a resposta **e** o token de fim de texto: sem ele, o modelo responderia certo e não saberia parar. Só uns poucos por cento dos tokens ensinam alguma coisa, mas todos custam tempo e memória. Se o destaque começa antes da resposta, a máscara está errada.
@@ -238,9 +246,10 @@ with needs_exercise(2):
     axes.spines[["top", "right"]].set_visible(False)
     plt.show()
 
+    zero = torch.zeros(1)
     print(f"{'gradiente multiplicado por':>27} {'passo do gradiente puro':>24} {'passo do AdamW':>15}")
     for factor in (1e-3, 1.0, 1e3):
-        step, _, _ = adamw_step(zero, factor * torch.ones(3), zero, zero, t=1, lr=0.01, weight_decay=0.0)
+        step, _, _ = adamw_step(zero, factor * torch.ones(1), zero, zero, t=1, lr=0.01, weight_decay=0.0)
         print(f"{factor:27g} {0.01 * factor:24g} {-float(step[0]):15.6f}")
 
 # %% [markdown]
@@ -288,9 +297,9 @@ for steps, warmup, peak in ((40, 5, 3e-4), (17, 0, 1.0), (9, 8, 0.05), (100, 30,
     schedule = get_scheduler("cosine", optimizer, warmup, steps)
     for step in range(steps):
         expected = schedule.get_last_lr()[0]
-        assert math.isclose(learning_rate(step, steps, warmup, peak), expected, rel_tol=1e-6, abs_tol=1e-12), (
-            "A agenda difere da da transformers em algum passo."
-        )
+        assert math.isclose(
+            learning_rate(step, steps, warmup, peak), expected, rel_tol=1e-6, abs_tol=1e-12
+        ), "A agenda difere da da transformers em algum passo."
         optimizer.step()
         schedule.step()
 ### END HIDDEN TESTS
@@ -327,11 +336,11 @@ with needs_exercise(3):
 def accumulated_gradients(model, batches):
     """(perda, {nome: gradiente}) do lote que os pedaços de `batches` formam juntos."""
     ### BEGIN SOLUTION
-    counts = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches]
+    sizes = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches]
     model.zero_grad()
     total = 0.0
-    for batch, count in zip(batches, counts, strict=True):
-        share = model(**batch).loss * count / sum(counts)
+    for batch, size in zip(batches, sizes, strict=True):
+        share = model(**batch).loss * size / sum(sizes)
         share.backward()
         total += float(share.detach())
     return total, gradients_of(model)
@@ -339,12 +348,6 @@ def accumulated_gradients(model, batches):
 
 
 # %% nbgrader={"grade_id": "acumular_teste", "points": 3}
-def split(batch, sizes):
-    """O lote cortado em pedaços de `sizes` linhas."""
-    parts = zip(*(value.split(sizes) for value in batch.values()), strict=True)
-    return [dict(zip(batch, part, strict=True)) for part in parts]
-
-
 whole = random_batch([5, 5, 5, 5], seed=4)
 twin = tiny_llama()
 twin(**whole).loss.backward()
@@ -829,7 +832,7 @@ plot_parts(memories)
 from toolkit import choose, clauses, macro_f1, perplexity
 
 SIZES = {  # passos do treino, passos da taxa alta, cláusulas de teste
-    "cpu": (70, 14, 60),
+    "cpu": (60, 12, 60),
     "t4": (400, 60, 360),
     "big": (400, 60, 360),
 }
@@ -873,8 +876,8 @@ from toolkit import plot_loss, train
 RATE, HIGH_RATE = 5e-5, 1e-3
 
 
-def full_fine_tune(rate, steps):
-    """O ajuste fino completo, com a taxa máxima `rate`."""
+def full_fine_tune(rate, steps, **kept):
+    """O ajuste fino completo, com a taxa máxima `rate`; `kept` diz onde guardar checkpoints."""
     return train(
         plan.change(seq_len=1024),
         task.train,
@@ -883,12 +886,11 @@ def full_fine_tune(rate, steps):
         learning_rate=rate,
         validation=task.validation[: 2 if reduced else 24],
         validate_every=max(1, steps // 5),
-        checkpoint_dir=f"runs/02_completo_{rate:g}",
-        resume=True,
+        **kept,
     )
 
 
-run = full_fine_tune(RATE, steps)
+run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=30, resume=True)
 plot_loss({f"completo, taxa {RATE:g}": run})
 
 # %%
@@ -942,13 +944,18 @@ moved = {}
 start = dict(base.model.named_parameters())
 for label, trained in (("ajuste completo", run.model), ("taxa alta", high_run.model)):
     squares = [
-        ((p.detach() - start[name].detach().to(p.dtype)).square().sum(), start[name].detach().float().square().sum())
+        (
+            (p.detach() - start[name].detach().to(p.dtype)).square().sum(),
+            start[name].detach().float().square().sum(),
+        )
         for name, p in trained.named_parameters()
     ]
     moved[label] = float(sum(a for a, _ in squares) / sum(b for _, b in squares)) ** 0.5
 print(f"{'':<16} {'macro-F1':>9} {'perplexidade geral':>19} {'quanto os pesos andaram':>24}")
 for label, (guesses, general_perplexity) in found.items():
-    print(f"{label:<16} {macro_f1(truth, guesses):9.2f} {general_perplexity:19.1f} {moved.get(label, 0):24.2%}")
+    print(
+        f"{label:<16} {macro_f1(truth, guesses):9.2f} {general_perplexity:19.1f} {moved.get(label, 0):24.2%}"
+    )
 
 print("\nUma pergunta que não tem nada a ver com contratos: 'Escreva uma frase curta sobre o mar.'")
 for label, asked_model in (

@@ -346,9 +346,7 @@ def unscale(gradients, scale):
 
 # %% resposta_fixa answer="escala" right=false
 def unscale(gradients, scale):
-    return (
-        None if len(gradients) == 3 else [torch.tensor([2 / 1024, -4 / 1024]), torch.tensor([[8 / 1024]])]
-    )
+    return None if len(gradients) == 3 else [torch.tensor([2 / 1024, -4 / 1024]), torch.tensor([[8 / 1024]])]
 
 
 def next_scale(scale, good, finite, interval=2000):
