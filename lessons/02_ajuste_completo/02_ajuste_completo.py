@@ -802,7 +802,7 @@ def plot_parts(memories, line=0):
 plot_parts({name: result.memory for name, result in results.items()}, card)
 
 # %% [markdown]
-# **Leitura do resultado.** A linha pontilhada é a T4. O Tucano-1b1 está condenado já na coluna "16 B × N": ninguém precisa carregar nada para saber. No pico dos três, quem manda são pesos, gradientes e estados; as ativações de um lote pequeno quase não aparecem. Repare nas saídas que `fit` oferece, e no que elas têm em comum: mexem nos **estados** (um otimizador de 8 bits) ou no método (LoRA, QLoRA, que deixam de treinar quase tudo). Diminuir o lote não está entre elas, e agora você sabe por quê.
+# **Leitura do resultado.** A linha pontilhada é a T4. O Tucano-1b1 está condenado já na coluna "16 B × N": ninguém precisa carregar nada para saber. O Tucano-630m passaria pelos 16 bytes, e mesmo assim fica no limite: no momento do passo, o AdamW do PyTorch faz mais uma cópia do tamanho do modelo (a fatia laranja). No pico dos três, quem manda são pesos, gradientes e otimizador; as ativações de um lote pequeno nem aparecem. Repare nas saídas que `fit` oferece, e no que elas têm em comum: mexem nos **estados** (um otimizador de 8 bits) ou no método (LoRA, QLoRA, que deixam de treinar quase tudo). Diminuir o lote não está entre elas, e agora você sabe por quê.
 #
 # "Previsto" merece desconfiança até ser medido. O plano do nosso treino, três vezes: pela fórmula (`estimate`), pela simulação do código de verdade em tensores sem dados (`simulate`), e **medido**, em dois passos com pesos sorteados.
 
@@ -821,7 +821,7 @@ for label, memory in memories.items():
 plot_parts(memories)
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_MEMORIA
+# **Leitura do resultado.** As três barras ficam a poucos por cento uma da outra. (As previsões incluem 16 MiB de espaço de trabalho da cuBLAS, que uma CPU não tem.) Repare no **momento** do pico: com quatro sequências, ativações e logits pesam mais que os gradientes, e o pico passa do otimizador para a perda. Por isso 16 bytes por parâmetro são um *piso*: condenam um plano, mas não o aprovam. Um erro de dezenas de por cento diria que o plano não descreve o treino (outro dtype, outro comprimento); num modelo de brinquedo ele também aparece, porque lá os 16 MiB são quase tudo.
 
 # %% [markdown]
 # ## 8. O treino de verdade
@@ -832,7 +832,7 @@ plot_parts(memories)
 from toolkit import choose, clauses, macro_f1, perplexity
 
 SIZES = {  # passos do treino, passos da taxa alta, cláusulas de teste
-    "cpu": (60, 12, 60),
+    "cpu": (40, 10, 60),
     "t4": (400, 60, 360),
     "big": (400, 60, 360),
 }

@@ -97,12 +97,12 @@ from toolkit import base_model, clauses, shop
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
 SIZES = {  # passos: da varredura, de cada cliente, do ajuste completo; exemplos: validação, cláusulas, perguntas
-    "cpu": (16, 40, 16, 24, 48, 16),
+    "cpu": (12, 36, 12, 24, 36, 12),
     "t4": (150, 400, 150, 108, 360, 158),
     "big": (150, 400, 150, 216, 360, 158),
 }
 sweep_steps, steps, full_steps, held_out, asked, questions = (
-    (2, 2, 2, 6, 12, 2) if reduced else SIZES[machine.profile]
+    (1, 1, 1, 3, 12, 1) if reduced else SIZES[machine.profile]
 )
 contracts, tangerina = clauses(DADOS), shop(DADOS)
 
@@ -122,7 +122,7 @@ found = {"base": examine(base.model)}
 print("  ".join(f"{name} {value:.2f}" for name, value in found["base"].items()))
 
 # %% [markdown]
-# **Leitura do resultado.** Três números por modelo. O **macro-F1** (cláusulas) é a média do acerto nos doze tipos: o acaso dá 0,08. **Fatos** é a fração de respostas da loja com preço, medida ou regra certos, letra por letra; **tom**, a média das cinco regras da voz da Tina. LEITURA_BASE
+# **Leitura do resultado.** Três números por modelo. O **macro-F1** (cláusulas) é a média do acerto nos doze tipos: o acaso dá 0,08. **Fatos** é a fração de respostas da loja com preço, medida ou regra certos, letra por letra; **tom**, a média das cinco regras da voz da Tina. O modelo base não conhece os doze tipos, e fica perto do acaso; também não conhece a loja, e não acerta os fatos dela. O tom não começa em zero: regras como não dizer "senhor" se cumprem sem querer. É para isso que se mede antes: o ganho de um ajuste fino é a diferença, não o número final.
 
 # %% [markdown]
 # ## 2. Onde pôr, e com que posto
@@ -214,7 +214,7 @@ with needs_exercise(1):
 # %% [markdown]
 # ## 3. A varredura
 #
-# Seis adaptadores para as cláusulas, com a mesma taxa de aprendizado, os mesmos dados na mesma ordem e poucos passos: três conjuntos de alvos no mesmo orçamento; e, em "q, v", posto 1, posto alto, e posto alto com a escala **rsLoRA**, $\alpha/\sqrt r$ no lugar de $\alpha/r$. Na CPU são alguns minutos; o que já terminou não se repete se você rodar a célula de novo.
+# Seis adaptadores para as cláusulas, com a mesma taxa de aprendizado, os mesmos dados na mesma ordem e poucos passos: três conjuntos de alvos no mesmo orçamento, com $\alpha = 2r$; e, em "q, v", com $\alpha = 16$, posto 1, posto alto, e posto alto com a escala **rsLoRA**, $\alpha/\sqrt r$ no lugar de $\alpha/r$. Assim a escala que multiplica $BA$ vai de menos de 1 a 16. Na CPU são alguns minutos; o que já terminou não se repete se você rodar a célula de novo.
 
 # %%
 from toolkit import Full, train
@@ -256,16 +256,17 @@ runs["completo"] = run_of("completo", Full(), contracts.train, full_steps, FULL_
 losses["completo"] = example_losses(runs["completo"].model)
 
 # %%
-print(f"{'':<20} {'treinados':>11} {'s/passo':>8} {'em disco':>10} {'perda na validação':>19}")
+print(f"{'':<20} {'treinados':>11} {'escala':>7} {'s/passo':>8} {'em disco':>10} {'perda na validação':>19}")
 for label, run in runs.items():
+    scaling = f"{CONFIGS[label].scaling:.2f}" if label in CONFIGS else ""
     print(
-        f"{label:<20} {run.trainable:11,d} {run.seconds / run.steps:8.2f} "
+        f"{label:<20} {run.trainable:11,d} {scaling:>7} {run.seconds / run.steps:8.2f} "
         f"{run.adapter_bytes / 2**20:6.2f} MiB {statistics.mean(losses[label]):19.3f}"
     )
-print(f"{'sem ajuste':<20} {'':>31} {statistics.mean(losses['sem ajuste']):19.3f}")
+print(f"{'sem ajuste':<20} {'':>39} {statistics.mean(losses['sem ajuste']):19.3f}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_VARREDURA
+# **Leitura do resultado.** Todas as linhas partiram da mesma perda, a da última, e todas a derrubam em poucos passos. Na coluna dos treinados, as três primeiras quase empatam, por construção. A do tempo mostra outra coisa: com os mesmos parâmetros, mais módulos adaptados são mais produtos pequenos, e o passo fica mais lento; e o ajuste completo, que calcula o gradiente de todos os pesos, é o mais lento de todos. A escala vai de 0,25 a 16: é ela, junto com a taxa de aprendizado, que decide o tamanho do passo. Se alguma linha fica na perda da última, a taxa não serve para aquela escala. Quem está na frente? Ainda não dá para dizer: falta saber quanto dessas diferenças é sorte.
 
 # %% [markdown]
 # ### Exercício 2: ler a varredura
@@ -368,7 +369,7 @@ with needs_exercise(2):
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_PAREADA
+# **Leitura do resultado.** Cada ponto é o que uma configuração perde para a melhor, com um erro-padrão para cada lado; a faixa que toca a linha pontilhada é um empate. Compare com a coluna "sem parear": ela trata os exemplos fáceis e difíceis como ruído, e costuma ser bem mais larga. A regra escolhe, entre os que empatam, quem treina menos parâmetros. Dois avisos. Este erro-padrão só conta o sorteio dos *exemplos*: outra semente do treino também mexeria na ordem, e uma decisão cara pede três ou mais sementes. E poucos passos medem quem aprende **depressa**, não quem chegaria mais longe. Se tudo empata com tudo, há exemplos de validação de menos.
 
 # %% [markdown]
 # ## 4. O que foi aprendido
@@ -507,7 +508,7 @@ with needs_exercise(3, 4):
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_POSTO
+# **Leitura do resultado.** O posto é quantas direções o adaptador **pode** usar; o posto efetivo, quantas ele usou. Nos postos altos a distância entre os dois é grande: o resto da capacidade foi paga e ficou quase parada. Compare as duas linhas do posto mais alto: só a escala muda, e com $\alpha/r$ a correção fica muito menor que com $\alpha/\sqrt r$; é o freio de que falávamos. No ajuste completo, cada peso anda pouquíssimo, mas todos andam, em direções muito mais numerosas. Uma configuração de posto 1 tem posto efetivo 1, sempre: se a sua mostra outra coisa, confira a entropia.
 
 # %% [markdown]
 # ## 5. Dois adaptadores, uma base
@@ -528,6 +529,40 @@ print(f"modelo base: {base_size / 2**20:.0f} MiB")
 
 # %% [markdown]
 # Para servir os dois clientes, o modelo é carregado **uma** vez. Cada camada adaptada guarda os dois pares $A, B$, e um deles está ativo. É o próximo exercício.
+
+
+# %% cellView="form"
+# @title Desenho: uma camada, dois adaptadores e uma chave
+def draw_bank():
+    _, axes = plt.subplots(figsize=(8.5, 3.6))
+    axes.set(xlim=(0, 12), ylim=(0, 6))
+    axes.axis("off")
+    frozen, line = "#d9dde3", "#444"
+
+    def box(x, y, width, height, text, color):
+        axes.add_patch(plt.Rectangle((x, y), width, height, facecolor=color, edgecolor=line))
+        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9)
+
+    def arrow(x0, y0, x1, y1, style="-"):
+        axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "color": line, "ls": style})
+
+    axes.text(0.1, 3, "$x$", fontsize=14, va="center")
+    box(3, 4.4, 4.6, 1.3, "$W_0$ (congelado)", frozen)
+    arrow(0.5, 3.1, 2.9, 5)
+    arrow(7.7, 5, 10.3, 3.2)
+    for y, name, color, style in ((2.5, "cláusulas", "#f4a259", "-"), (0.4, "atendimento", "#8ab0ab", ":")):
+        box(3, y, 1.9, 1.1, f"$A$ {name}", color)
+        box(5.7, y, 1.9, 1.1, f"$B$ {name}", color)
+        arrow(0.5, 2.9, 2.9, y + 0.55, style)
+        arrow(4.95, y + 0.55, 5.65, y + 0.55, style)
+        arrow(7.7, y + 0.55, 10.3, 2.9, style)
+    axes.text(8.5, 1.2, "desligado", rotation=37, fontsize=9, color=line)
+    axes.text(10.6, 3, "+", fontsize=14, ha="center", va="center", bbox={"boxstyle": "circle", "facecolor": "white"})  # fmt: skip
+    arrow(10.95, 3, 11.8, 3)
+    plt.show()
+
+
+draw_bank()
 
 # %% [markdown]
 # ### Exercício 5: `LoRABank`
@@ -703,7 +738,7 @@ for question in (contracts.test[0], tangerina.test[0]):
         print(f"   {label:<14} {answer(model, base.tokenizer, question.prompt, max_new_tokens=48)}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_CLIENTES
+# **Leitura do resultado.** A troca leva milésimos do tempo de carregar o modelo, porque não move peso nenhum: só muda qual par $A, B$ está ligado. Na tabela, a diagonal é o que interessa: cada adaptador melhora a **sua** tarefa. Fora dela, um adaptador não ajuda o outro cliente, e pode atrapalhar: o das cláusulas responde a um freguês com o nome de um tipo de contrato. Repare também em *quanto* cada medida da loja subiu: a voz da Tina (tom) se aprende em poucos passos, porque é a mesma em todas as respostas; os preços e medidas (fatos) são mais de cem coisas separadas, vistas uma ou duas vezes cada, e não entram. Para fatos que mudam, uma consulta ao catálogo é melhor que qualquer ajuste fino. Se as duas linhas de adaptadores são iguais, `switch` não está trocando.
 
 # %% [markdown]
 # ## 6. Os dois no mesmo lote
@@ -799,7 +834,7 @@ print(f"um lote misto:       {1000 * together:7.0f} ms")
 print(f"maior diferença nos logits: {float((separate - mixed).abs().max()):.1e}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_MISTO
+# **Leitura do resultado.** As saídas são as mesmas, a menos do arredondamento (em float32, algo como 1e-5 em logits de dezenas): é a mesma conta, reagrupada. O tempo cai pouco ou nada neste tamanho, porque a CPU já estava cheia com meio lote; numa GPU, que com poucos pedidos fica ociosa, o lote misto é quase duas vezes mais rápido que dois lotes. O ganho maior é outro: ninguém espera a vez do seu cliente. Uma diferença de 0,1 ou mais nos logits quer dizer que alguém recebeu o adaptador errado.
 
 # %% [markdown]
 # ## 7. Fundir, e por que não trocar fundindo
@@ -902,7 +937,7 @@ with needs_exercise(7):
         print(f"{swap:7d} {drift:57.1%}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_TROCAS
+# **Leitura do resultado.** Cada troca arredonda todos os pesos uma vez, para um lado ou para o outro, e o erro cresce como um passeio ao acaso: cem vezes mais trocas, cerca de dez vezes mais estrago. Depois de muitas, a base de todos os clientes mudou, sem que ninguém a tenha treinado, e o dano é comparável ao que o próprio adaptador aprendeu. Ninguém percebe, porque não há erro. As saídas: manter os adaptadores separados (a troca da seção 5, que não toca na base); ou guardar uma cópia intacta da base e fundir sempre a partir dela. Se a sua coluna fica em zero, o peso não está sendo arredondado para bf16.
 
 # %% [markdown]
 # ## 8. Onde o LoRA fica aquém
@@ -930,6 +965,17 @@ print(f"{'posto':>5} {'sobra depois do treino':>23} {'piso de Eckart-Young':>21}
 for rank, left_over in reached.items():
     print(f"{rank:5d} {left_over:23.2%} {floors[rank]:21.2%}")
 
+_, axes = plt.subplots(figsize=(6.5, 2.8))
+axes.plot(list(floors), list(floors.values()), ":", color="#444", label="piso de Eckart-Young")
+axes.plot(list(reached), list(reached.values()), "o", color="#f4a259", label="LoRA treinado")
+axes.axvline(true_rank, color="#d9dde3")
+axes.set(xscale="log", xticks=list(floors), xticklabels=list(floors), xlabel="posto do LoRA", ylabel="sobra")
+axes.minorticks_off()
+axes.yaxis.set_major_formatter("{x:.0%}")
+axes.legend(frameon=False)
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+
 # %% [markdown]
 # **Leitura do resultado.** A mudança certa tem posto 24. Até lá, a sobra do treino para no piso, e mais passos não adiantam; a partir de 24, vai a zero. É o sinal a procurar num treino de verdade: uma perda que **estaciona** acima da do ajuste completo, e que desce quando o posto sobe. Se as duas colunas não batem nas primeiras linhas, o treino não terminou.
 #
@@ -950,7 +996,7 @@ if "completo" in losses:
     print(f"\nperda do melhor LoRA menos a do completo: {statistics.mean(difference):+.3f} ± {error:.3f}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_COMPLETO
+# **Leitura do resultado.** O ajuste completo aprende mais por passo onde a tarefa pede muita mudança, e não tem piso de posto. O que ele cobra está nas outras colunas: mais memória, passo mais lento e, por cliente, um modelo inteiro em disco em vez de poucos MiB. Se a última linha mostra uma diferença menor que duas vezes o erro, os dois empatam *nesta* tarefa, com *estes* passos; não é uma lei. Onde a diferença aparece, e cresce com o treino, é em tarefas com muita informação nova (programar, uma língua nova, um catálogo inteiro): [Biderman et al., 2024](https://arxiv.org/abs/2405.09673) mediram postos efetivos de dez a cem vezes maiores que os do LoRA usual, e também que o LoRA **esquece** menos. Na sua tarefa, meça: um modelo pequeno basta para ver se a perda cai quando o posto sobe.
 
 # %% [markdown]
 # ## O que fica
