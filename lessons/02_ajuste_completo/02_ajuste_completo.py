@@ -865,7 +865,7 @@ print(f"macro-F1 em {tested} cláusulas: {macro_f1(truth, found['base'][0]):.2f}
 print(f"perplexidade em textos gerais: {found['base'][1]:.1f}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_BASE
+# **Leitura do resultado.** O modelo base está no acaso: não conhece os doze nomes, e escolhe quase sempre os mesmos. O intervalo é largo porque são poucas cláusulas; uma diferença que cabe dentro dele não quer dizer nada. A perplexidade não tem um valor certo (o SmolLM2 leu sobretudo inglês, e a dele em português é alta; a de um modelo treinado em português é bem menor): o que interessa é quanto ela **muda** depois do ajuste.
 
 # %% [markdown]
 # Agora o treino, de todos os pesos. Na CPU são alguns minutos; se for interrompido, rode a célula de novo e ele continua de onde parou.
@@ -906,7 +906,7 @@ gain = macro_f1(truth, found["ajuste completo"][0]) - macro_f1(truth, found["bas
 print(f"\n\nganho de macro-F1: {gain:+.2f}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_TREINO
+# **Leitura do resultado.** A perda na validação despenca nos primeiros passos, quando o modelo aprende o **formato** (responder com um nome e parar), e depois desce devagar, enquanto aprende a **distinguir** os tipos; só esta segunda parte aparece no macro-F1. A última linha diz quanto se ganhou; se os dois intervalos não se cruzam, o ganho não é sorte. Para comparar, contar palavras (TF-IDF com regressão logística, na ficha dos dados) dá 0,49, com todas as 864 cláusulas de treino. O pico medido numa CPU é o do processo inteiro (RSS), e passa do previsto. Se o macro-F1 não sai do acaso, mas a perda caiu, faltam passos.
 
 # %%
 _, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
@@ -925,7 +925,7 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Cada linha é um tipo, cada coluna, uma resposta; acertos na diagonal. LEITURA_CONFUSAO
+# **Leitura do resultado.** Cada linha é um tipo, cada coluna, uma resposta; acertos na diagonal. À esquerda, colunas: o modelo base responde o mesmo para quase tudo. À direita a diagonal aparece, e as confusões que sobram costumam ser entre tipos que falam do mesmo (multa e responsabilidade, pagamento e reajuste). Uma coluna cheia à direita seria um tipo que o modelo usa quando não sabe.
 
 # %% [markdown]
 # ## 9. O que uma taxa alta demais faz
@@ -967,7 +967,7 @@ for label, asked_model in (
     print(f"  {label:<16} {text!r}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_ESQUECIMENTO
+# **Leitura do resultado.** As três linhas são o mesmo modelo com três histórias. Com a taxa boa, os pesos andam menos de um por cento, e a perplexidade em textos gerais diz quanto isso custou fora da tarefa. Com a taxa alta, em poucos passos eles andam muito mais, a tarefa não melhora, e o que o modelo sabia da língua vai embora: a perplexidade se multiplica. E olhe as frases: o modelo ajustado tende a responder a *qualquer* pergunta como se fosse uma cláusula. Nada disso aparece na perda de treino; só apareceu porque medimos fora da tarefa. Os remédios: taxa menor, menos passos, misturar textos gerais aos dados, ou não mexer nos pesos, que é o assunto da próxima aula. Se a perplexidade da taxa alta fica igual à da base, o treino não chegou a começar.
 
 # %% [markdown]
 # ## O que fica
