@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ def _row(raw: dict[str, str]) -> Row:
         "seq_len": int(raw["seq_len"]),
         "checkpointing": raw["grad_ckpt"].startswith("yes"),
         "reentrant": "reentrant HF" in raw["grad_ckpt"],
+        **_versions(raw["software"]),
         **PROTOCOLS[raw["group"]](raw),
     }
     return Row(
@@ -95,10 +97,15 @@ def _method(raw: dict[str, str]) -> Method:
     if raw["method"] == "full":
         return Full()
     targets = tuple(t for t in raw["targets"].split(" ")[0].split("+") if t != "c_attn")
-    rank, dropout = int(raw["rank_or_tokens"]), 0.1 if "lora_dropout=0.1" in raw["notes"] else 0.0
+    rank, dropout = int(raw["rank_or_tokens"]), 0.1 if raw["group"] == "fms-accel" else 0.0
     if raw["method"] == "lora":
         return LoRA(rank, 2.0 * rank, targets, dropout)
     return QLoRA(rank, 2.0 * rank, targets, dropout, double_quant=raw["double_quant"].startswith("yes"))
+
+
+def _versions(software: str) -> dict[str, str]:
+    """The libraries' versions, where the row names them."""
+    return dict(re.findall(r"(transformers|peft|bitsandbytes) (\d[\d.]*\d)", software))
 
 
 def _fitcheck(raw: dict[str, str]) -> dict[str, Any]:
@@ -111,7 +118,6 @@ def _fitcheck(raw: dict[str, str]) -> dict[str, Any]:
         "attention": "eager" if raw["attn_impl"].startswith("eager") else "efficient",
         "hold_output": "step",
         "gpu": "T4",
-        "transformers": "5.0",
     }
 
 
@@ -128,22 +134,21 @@ def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
         "hold_output": "backward",
         "padding": True,
         "gpu": "RTX A6000",
-        "transformers": "4.57",
     }
 
 
 def _fms(raw: dict[str, str]) -> dict[str, Any]:
     """fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences, in pure bf16 or with autocast as
-    the row's notes say; stock bitsandbytes through TRL's cast of the norms."""
+    the row's notes say; stock bitsandbytes through TRL's cast of the norms; its fused kernels are RMSNorm,
+    rotary embedding and loss. lora_dropout is 0.1 in every scenario (scenarios.yaml)."""
     fused = {"fused Triton CE (foak)": "in_place", "Liger fused linear CE": "fused"}
     return {
         "loss": fused.get(raw["loss_impl"], "fp32"),
+        "kernels": "norms" if raw["loss_impl"] in fused else "torch",
         "attention": "flash",
         "autocast": "AMP autocast on" in raw["notes"],
         "upcast": "norms" if "norms went fp32" in raw["notes"] else "none",
         "gpu": "A100 80 GB",
-        "transformers": "4.45" if "transformers 4.45" in raw["software"] else "4.48",
-        "bitsandbytes": "0.43.3",
     }
 
 

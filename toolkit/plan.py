@@ -25,6 +25,7 @@ Optimizer = Literal[
 ]
 Attention = Literal["eager", "sdpa", "efficient", "flash"]
 Loss = Literal["fp32", "in_place", "no_upcast", "chunked", "fused"]
+Kernels = Literal["torch", "norms", "liger"]
 Upcast = Literal["none", "norms", "all"]
 Hold = Literal["never", "backward", "step", "next"]
 
@@ -48,11 +49,12 @@ class Plan:
     "norms" TRL's of 2024. `attention="sdpa"` takes the kernel that torch picks on the card, "efficient" pins
     the memory-efficient one. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
     "in_place" the same with a Triton kernel that writes the gradient over the logits (Unsloth, fms),
-    "chunked" TRL's of 2026, "fused" Liger's. `set_to_none` frees the gradients between steps; `use_cache`
-    leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer;
+    "chunked" TRL's of 2026, "fused" Liger's. `kernels="norms"` takes Triton's RMSNorm and rotary embedding,
+    which keep no fp32 copies (Unsloth, fms), "liger" its SwiGLU too. `set_to_none` frees the gradients
+    between steps; `use_cache` leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer;
     `hold_output` keeps the model's output (its logits) alive through the backward, the step, or until the
-    next output takes its name. `gpu` names a card of `toolkit.vram.gpus`. `transformers` and `bitsandbytes`
-    are the versions whose behaviour is meant.
+    next output takes its name. `gpu` names a card of `toolkit.vram.gpus`. `transformers`, `peft` and
+    `bitsandbytes` are the versions whose behaviour is meant.
     """
 
     model: Architecture
@@ -69,6 +71,7 @@ class Plan:
     reentrant: bool = False
     attention: Attention = "sdpa"
     loss: Loss = "fp32"
+    kernels: Kernels = "torch"
     upcast: Upcast = "none"
     set_to_none: bool = True
     use_cache: bool = False
@@ -76,6 +79,7 @@ class Plan:
     hold_output: Hold = "never"
     gpu: str = ""
     transformers: str = "5.23"
+    peft: str = "0.21"
     bitsandbytes: str = "0.50"
 
     def __post_init__(self) -> None:
@@ -89,6 +93,11 @@ class Plan:
     def transformers_version(self) -> tuple[int, ...]:
         """Major and minor."""
         return _version(self.transformers)[:2]
+
+    @property
+    def peft_version(self) -> tuple[int, ...]:
+        """Major and minor; from 0.20 on preparing a 4-bit model empties the allocator's cache."""
+        return _version(self.peft)[:2]
 
     @property
     def bitsandbytes_version(self) -> tuple[int, ...]:

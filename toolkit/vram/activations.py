@@ -40,8 +40,10 @@ def attention_kernel(plan: Plan) -> str:
 
 
 def masked(plan: Plan) -> bool:
-    """Whether sdpa is given a mask: for padding, or for keys that are more than the queries."""
-    return plan.padding or isinstance(plan.method, PrefixTuning)
+    """Whether sdpa is given a mask: for padding, for keys that are more than the queries, or for a window
+    that is not longer than the sequence (transformers' masking_utils.py, _ignore_causal_mask_sdpa)."""
+    window = plan.model.sliding_window if plan.attention != "flash" else 0
+    return plan.padding or isinstance(plan.method, PrefixTuning) or 0 < window <= plan.seq_len
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Activations:
     @cached_property
     def upcast4(self) -> bool:
         """fp32 norms in front of 4-bit modules, which give back the dtype that they get: all turns fp32."""
-        return self.plan.quantized and self.plan.upcast != "none"
+        norms = self.plan.upcast == "norms" and self.plan.kernels == "torch"
+        return self.plan.quantized and (norms or self.plan.upcast == "all")
 
     @cached_property
     def stream(self) -> int:
@@ -110,7 +113,9 @@ class Activations:
         return self.tokens + self.plan.batch * extra
 
     def norm(self, width: int) -> int:
-        """Kept by one norm: RMSNorm's fp32 copy of its input and, where trained, the product."""
+        """Kept by one norm: RMSNorm's fp32 copy and, where trained, the product; by Triton's, its input."""
+        if self.plan.kernels != "torch":
+            return self.tokens * (width * self.stream + 4)
         if self.plan.model.traits.norm == "layer":
             return self.tokens * (width * (4 if self.plan.autocast else self.stream) + 8)
         trained = 4 if self.plan.model.family.startswith("gemma") else self.stream
@@ -167,6 +172,7 @@ class Activations:
         model = self.plan.model
         linears = [linear for linear in model.linears() if linear.part == "mlp"]
         copies = 3 if model.traits.gated else SAVED_BY_ACTIVATION.get(model.family, 1)
+        copies -= self.plan.kernels == "liger"
         width = model.intermediate * max(1, model.experts_per_token) + model.shared_intermediate
         kept = self.tokens * copies * width * self.linear
         kept += self.norm(model.hidden) * (model.traits.block_norms - 1)

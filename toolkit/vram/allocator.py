@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from toolkit.vram.trace import EMPTY_CACHE, Event
 
 # c10/core/AllocatorConfig.h and c10/cuda/CUDACachingAllocator.cpp (torch 2.13, default settings)
 MIN_BLOCK = 512
@@ -40,9 +41,12 @@ class Allocator:
     than what was asked is not split. Each new segment lies below the earlier ones, so among equals
     the newest segment is used first. CUDA documents no order: this one is inferred from two published runs
     (the other order missed them by 3 and 6 %), and held on 22 more that had no part in the choice.
+    `limit` is what the card can give: a segment beyond it first gives the free ones back, as
+    `release_cached_blocks` does; one that even then finds no room is taken all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
         self.reserved = 0
         self.allocated = 0
         self._pools: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
@@ -87,6 +91,8 @@ class Allocator:
             taken = SMALL_SEGMENT
         else:
             taken = MIDDLE_SEGMENT if size < MIDDLE else -(-size // ROUND_LARGE) * ROUND_LARGE
+        if self.limit is not None and self.reserved + taken > self.limit:
+            self.empty_cache()
         self._lowest -= 2 * taken  # segments never touch
         chunk = Chunk(self._lowest, taken, small)
         self.reserved += taken
@@ -112,16 +118,18 @@ class Allocator:
         return chunk
 
 
-def replay(events: Iterable[tuple[Any, bool]], since: int) -> tuple[int, int]:
-    """Peaks in bytes of `allocated` after event `since`, and of `reserved`, over (block, born) events."""
-    allocator, held = Allocator(), dict[int, Chunk]()
+def replay(events: Iterable[Event], since: int, limit: int | None = None) -> tuple[int, int]:
+    """Peaks in bytes of `allocated` and `reserved` after event `since`, over (block, born) events."""
+    allocator, held = Allocator(limit), dict[int, Chunk]()
     allocated = reserved = 0
     for index, (block, born) in enumerate(events):
-        if born:
+        if block is EMPTY_CACHE:
+            allocator.empty_cache()
+        elif born:
             held[id(block)] = allocator.allocate(block.size)
         else:
             allocator.release(held.pop(id(block)))
-        reserved = max(reserved, allocator.reserved)
         if index >= since:
             allocated = max(allocated, allocator.allocated)
+            reserved = max(reserved, allocator.reserved)
     return allocated, reserved

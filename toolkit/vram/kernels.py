@@ -9,14 +9,13 @@ from unittest.mock import patch
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from toolkit.plan import Plan
 from toolkit.vram.activations import attention_kernel
 
 aten = torch.ops.aten
 DEQUANTIZED = 512  # rows above which a 4-bit product makes the whole weight first (narrow ones on A100: 1536)
-UPCAST = {functional.layer_norm, functional.cross_entropy, functional.softmax, functional.log_softmax}
+UPCAST = ("layer_norm", "cross_entropy", "softmax", "log_softmax")  # autocast runs them in fp32
 
 
 class Flash(torch.autograd.Function):
@@ -134,25 +133,39 @@ def _dequantized(inputs: torch.Tensor, packed: Any, shape: Any, absmax: torch.Te
     return weights * inputs.element_size() + nested if rows > DEQUANTIZED else 0
 
 
-class CudaOperators(TorchFunctionMode):
-    """CUDA's own choices of dtype: autocast's fp32 list, and softmax from fp16 to fp32 without a copy."""
+@contextlib.contextmanager
+def cuda_operators() -> Iterator[None]:
+    """CUDA's own choices of dtype: autocast's fp32 list, softmax from fp16 to fp32 without a copy, and
+    dropout's mask of bytes. Patches, not a mode: a mode is off in autograd's recomputation."""
+    with contextlib.ExitStack() as stack:
+        for name in UPCAST:
+            stack.enter_context(patch.object(functional, name, _upcast(getattr(functional, name))))
+        stack.enter_context(patch.object(functional, "softmax", _softmax(functional.softmax)))
+        stack.enter_context(patch.object(functional, "dropout", _dropout))
+        yield
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if (
-            func is functional.softmax
-            and kwargs.get("dtype") == torch.float32
-            and args[0].dtype == torch.float16
-        ):
-            return torch._softmax(args[0], kwargs["dim"], True)
-        if func is functional.dropout and kwargs.get("training", True) and kwargs.get("p", 0.5) > 0:
-            return torch.native_dropout(args[0], kwargs.get("p", 0.5), True)[0]  # keeps a mask of bytes
-        if func in UPCAST and torch.is_autocast_enabled("cpu"):
+
+def _upcast(function: Callable[..., Any]) -> Callable[..., Any]:
+    def in_fp32(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
             args = tuple(_float(arg) for arg in args)
             kwargs = {key: _float(value) for key, value in kwargs.items()}
-        return func(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return in_fp32
+
+
+def _softmax(function: Callable[..., Any]) -> Callable[..., Any]:
+    def softmax(inputs: torch.Tensor, dim: int, dtype: torch.dtype | None = None, **others: Any) -> Any:
+        if dtype == torch.float32 and inputs.dtype == torch.float16:
+            return torch._softmax(inputs, dim, True)
+        return function(inputs, dim=dim, dtype=dtype, **others)
+
+    return softmax
+
+
+def _dropout(inputs: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    return torch.native_dropout(inputs, p, True)[0] if training and p > 0 else inputs
 
 
 def _float(value: Any) -> Any:
@@ -164,7 +177,7 @@ def cuda_kernels(plan: Plan) -> Iterator[None]:
     """Inside, operators on CPU tensors keep and free what CUDA's would."""
     fused = patch.object(functional, "scaled_dot_product_attention", attention(plan))
     numbers = patch.object(torch.Tensor, "item", lambda tensor: 1.0)  # optimizers read norms and steps
-    with unpacked(), fused, numbers, _products(plan), CudaOperators():
+    with unpacked(), fused, numbers, _products(plan), cuda_operators():
         yield
 
 

@@ -16,11 +16,12 @@ from toolkit.vram.activations import attention_kernel
 from toolkit.vram.static import BLOCK, NESTED_BLOCK
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NO_WINDOW = 2**31 - 1  # longer than any sequence
 FOUR_BIT = ("compress_statistics", "quant_type", "quant_state")  # what a 4-bit weight carries
 
 
 def config_of(model: Architecture, attention: str) -> Any:
-    """The transformers config with these dimensions."""
+    """The transformers config with these dimensions, for "eager" attention, "sdpa" or "flash"."""
     from transformers import AutoConfig
 
     known = AutoConfig.for_model(model.family).to_dict()
@@ -31,7 +32,6 @@ def config_of(model: Architecture, attention: str) -> Any:
         "vocab": ("vocab_size",),
         "tied": ("tie_word_embeddings",),
         "experts_per_token": ("num_experts_per_tok",),
-        "sliding_window": ("sliding_window",),
         "embedding": ("word_embed_proj_dim",),
         "shared_intermediate": ("shared_expert_intermediate_size",),
     }
@@ -41,6 +41,8 @@ def config_of(model: Architecture, attention: str) -> Any:
         for key in keys
         if key in known and getattr(model, field)
     }
+    if "sliding_window" in known:  # flash attention has the window inside: no mask
+        values["sliding_window"] = (attention != "flash" and model.sliding_window) or NO_WINDOW
     for field in ("qkv_bias", "out_bias", "mlp_bias"):
         switch = getattr(model.traits, field)
         if isinstance(switch, tuple):
@@ -50,7 +52,7 @@ def config_of(model: Architecture, attention: str) -> Any:
     config = AutoConfig.for_model(
         model.family, **{**values, "tie_word_embeddings": model.tied, "use_cache": False, "pad_token_id": 0}
     )
-    config._attn_implementation = attention
+    config._attn_implementation = "eager" if attention == "eager" else "sdpa"
     return config
 
 
@@ -59,7 +61,8 @@ def build(plan: Plan) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        config = config_of(plan.model, "eager" if attention_kernel(plan) == "eager" else "sdpa")
+        eager = attention_kernel(plan) == "eager"
+        config = config_of(plan.model, "eager" if eager else plan.attention)
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[plan.dtype])
         if isinstance(plan.method, QLoRA):
             _quantize(model, plan, plan.method)

@@ -23,13 +23,20 @@ PRODUCTS = {op.default for op in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)}
 Temporaries = Callable[[Any, tuple[Any, ...]], tuple[int, int]]
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """One storage: its bytes, rounded as the allocator rounds them, the part it belongs to, and its birth."""
 
     size: int
     moment: str
     part: str = ""
+
+    def __post_init__(self) -> None:
+        self.size = -(-self.size // ROUND) * ROUND
+
+
+Event = tuple[Block, bool]  # born or not
+EMPTY_CACHE = Block(0, "load")  # its birth stands for torch.cuda.empty_cache()
 
 
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -42,7 +49,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, temporaries: Temporaries | None = None, workspace: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.events: list[tuple[Block, bool]] = []
+        self.events: list[Event] = []
         self.marks: list[tuple[int, str]] = [(0, "load")]
         self.temporaries = temporaries
         self.workspace = workspace
@@ -109,7 +116,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return _Held(self, self._born(size, part))
 
     def _born(self, size: int, part: str) -> Block:
-        block = Block(-(-size // ROUND) * ROUND, self.moment, part)
+        block = Block(size, self.moment, part)
         self.events.append((block, True))
         return block
 
