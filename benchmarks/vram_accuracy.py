@@ -1,8 +1,9 @@
 """Estimate, simulation and other tools against published measurements: mean and worst error of each.
 
-python -m benchmarks.vram_accuracy                     the closed form on all rows (instant)
-python -m benchmarks.vram_accuracy --simulate          both (seconds a row)
-python -m benchmarks.vram_accuracy --simulate --every 4 --data OTHER.csv
+python -m benchmarks.vram_accuracy                       the closed form on all rows (instant)
+python -m benchmarks.vram_accuracy --simulate            both (seconds a row), written to data/vram_results.csv
+python -m benchmarks.vram_accuracy --simulate --resume   the same, from where that file ends
+python -m benchmarks.vram_accuracy --simulate --every 4 --data OTHER.csv --out RESULTS.csv
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 import csv
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -20,22 +23,27 @@ from rich.table import Table
 from benchmarks.measured_rows import DATA, Row, rows
 from toolkit.vram import estimate, simulate
 
-PEERS = DATA.parent / "vram_peers.csv"
+PEERS, RESULTS = DATA.parent / "vram_peers.csv", DATA.parent / "vram_results.csv"
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 Errors = dict[tuple[str, str, str], dict[str, list[float]]]
+Result = dict[str, int]  # bytes by name: measured, simulated, and the ends of the reserved interval
 
 
 def main() -> None:
     """Print one table of errors, the peers' on the same rows, and why rows were left out."""
-    arguments = _arguments()
+    arguments, console = _arguments(), Console()
     found = list(rows(arguments.data))
     kept = [row for row in found if isinstance(row, Row)][:: arguments.every]
     errors: Errors = defaultdict(lambda: defaultdict(list))
-    for row in track(kept, "rows", disable=not arguments.simulate):
-        key = row.group, row.method, row.gpu
-        errors[key]["estimate"].append(_percent(estimate(row.plan).allocated.value, row.allocated))
-        if arguments.simulate:
-            _simulated(row, errors[key], arguments.rows)
-    console = Console()
+    for row in kept:
+        estimated = estimate(row.plan).allocated.value
+        errors[_key(row)]["estimate"].append(_percent(estimated, row.allocated))
+    if arguments.simulate:
+        results = dict(_simulated(kept, arguments.out, arguments.resume))
+        for row in kept:
+            if row.name in results:
+                _compare(results[row.name], errors[_key(row)])
+        _inside(results, console)
     console.print(_table(errors, _peers(kept, errors)))
     for reason, number in Counter(reason for _, reason in _left(found)).items():
         console.print(f"{number} rows left out: {reason}")
@@ -46,21 +54,68 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--simulate", action="store_true", help="run the simulation too")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that --out has already")
     parser.add_argument("--every", type=int, default=1, help="take every n-th row only")
     parser.add_argument("--data", type=Path, default=DATA, help="measurements, in the columns of the default")
-    parser.add_argument("--rows", action="store_true", help="print each row's errors")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="what the simulation gave, row by row")
     return parser.parse_args()
 
 
-def _simulated(row: Row, errors: dict[str, list[float]], show: bool) -> None:
-    if row.plan.model.experts and row.plan.transformers_version < (5, 0):
-        return  # the installed transformers has no 4-bit experts any more: the closed form alone knows them
+def _key(row: Row) -> tuple[str, str, str]:
+    return row.group, row.method, row.gpu
+
+
+def _simulated(kept: list[Row], out: Path, resume: bool) -> Iterator[tuple[str, Result]]:
+    """Each row's name and bytes; written as they come, so that a run that was stopped can go on."""
+    done: dict[str, Result] = {}
+    if resume and out.exists():
+        with out.open(encoding="utf-8", newline="") as file:
+            done = {said["row"]: _bytes(said) for said in csv.DictReader(file)}
+    versions = "; ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    with out.open("a" if done else "w", encoding="utf-8", newline="") as file:
+        for row in track(kept, "rows"):
+            # the installed transformers has no 4-bit experts any more: the closed form alone knows them
+            if row.plan.quantized and row.plan.model.experts and row.plan.transformers_version < (5, 0):
+                continue
+            if row.name not in done:
+                result = _result(row)
+                columns = ["row", *result, "versions"]
+                written = csv.DictWriter(file, columns, lineterminator="\n")
+                if not file.tell():
+                    written.writeheader()
+                written.writerow({"row": row.name, **result, "versions": versions})
+                file.flush()
+                done[row.name] = result
+            yield row.name, done[row.name]
+
+
+def _result(row: Row) -> Result:
     memory = simulate(row.plan)
-    errors["simulate"].append(_percent(memory.allocated.value, row.allocated))
-    if row.reserved:
-        errors["reserved"].append(_percent(memory.reserved.value, row.reserved))
-    if show:
-        print(row.name, *(f"{kind} {values[-1]:+.2f} %" for kind, values in errors.items()), flush=True)
+    return {
+        "allocated": row.allocated,
+        "simulated": memory.allocated.value,
+        "reserved": row.reserved or 0,
+        "reserved_low": memory.reserved.low,
+        "reserved_simulated": memory.reserved.value,
+        "reserved_high": memory.reserved.high,
+    }
+
+
+def _bytes(said: dict[str, str]) -> Result:
+    return {name: int(text) for name, text in said.items() if name not in ("row", "versions")}
+
+
+def _compare(result: Result, errors: dict[str, list[float]]) -> None:
+    errors["simulate"].append(_percent(result["simulated"], result["allocated"]))
+    if result["reserved"]:
+        errors["reserved"].append(_percent(result["reserved_simulated"], result["reserved"]))
+
+
+def _inside(results: dict[str, Result], console: Console) -> None:
+    """Say how many reserved figures lie in their interval, where it is one."""
+    measured = [r for r in results.values() if r["reserved"] and r["reserved_low"] < r["reserved_high"]]
+    inside = sum(r["reserved_low"] <= r["reserved"] <= r["reserved_high"] for r in measured)
+    console.print(f"reserved, 4-bit: {inside} of {len(measured)} measured figures lie in the interval")
 
 
 def _percent(value: int, truth: int) -> float:

@@ -51,10 +51,10 @@ class Plan:
     "in_place" the same with a Triton kernel that writes the gradient over the logits (Unsloth, fms),
     "chunked" TRL's of 2026, "fused" Liger's. `kernels="norms"` takes Triton's RMSNorm and rotary embedding,
     which keep no fp32 copies (Unsloth, fms), "liger" its SwiGLU too. `set_to_none` frees the gradients
-    between steps; `use_cache` leaves the key-value cache on; `padding` says that batches are padded, which costs a mask a layer;
-    `hold_output` keeps the model's output (its logits) alive through the backward, the step, or until the
-    next output takes its name. `gpu` names a card of `toolkit.vram.gpus`. `transformers`, `peft` and
-    `bitsandbytes` are the versions whose behaviour is meant.
+    between steps; `use_cache` leaves the key-value cache on; `padding` says that batches are padded, which
+    costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through the backward, the
+    step, or until the next output takes its name. `gpu` names a card of `toolkit.vram.gpus`.
+    `transformers`, `peft` and `bitsandbytes` are the versions whose behaviour is meant.
     """
 
     model: Architecture

@@ -1,7 +1,8 @@
-"""What Triton's RMSNorm, rotary embedding and SwiGLU keep: those of Unsloth, fms-acceleration and Liger-Kernel.
+"""What Triton's RMSNorm, rotary embedding and SwiGLU keep (Unsloth, fms-acceleration, Liger-Kernel).
 
 The stand-ins allocate what those kernels allocate and compute nothing. Sources: fms-acceleration,
-`kernels/unsloth/rms_layernorm.py`, `rope_embedding.py`; Liger-Kernel, `ops/rms_norm.py`, `rope.py`, `swiglu.py`.
+`kernels/unsloth/rms_layernorm.py` and `rope_embedding.py`; Liger-Kernel, `ops/rms_norm.py`, `rope.py` and
+`swiglu.py`.
 """
 
 from __future__ import annotations

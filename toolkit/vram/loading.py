@@ -1,11 +1,11 @@
 """How a model's tensors come onto the card before training: in which order, and beside which temporaries.
 
 In order (transformers, core_model_loading.py): `caching_allocator_warmup` takes the model's packed size at
-once and lets it go; the checkpoint's tensors come sorted by name, each 4-bit one beside the 16-bit weight that
-it is made of; peft's `prepare_model_for_kbit_training` makes fp32 copies one by one, and from 0.20 on empties
-the cache; adapters come last. transformers 5.0 to 5.3 load with four threads while the main one quantizes, so
-that the number of 16-bit weights on the card at a time is a matter of timing: `SCHEDULES`. Later versions load
-in order, yet published repeats of one run still differ by 20 MiB.
+once and lets it go; the checkpoint's tensors come sorted by name, each 4-bit one beside the 16-bit weight
+that it is made of; peft's `prepare_model_for_kbit_training` makes fp32 copies one by one, and from 0.20 on
+empties the cache; adapters come last. transformers 5.0 to 5.3 load with four threads while the main one
+quantizes, so that the number of 16-bit weights on the card at a time is a matter of timing: `SCHEDULES`.
+Later versions load in order, yet published repeats of one run still differ by 20 MiB.
 """
 
 from __future__ import annotations
