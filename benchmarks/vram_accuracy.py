@@ -1,8 +1,8 @@
 """Estimate, simulation and other tools against published measurements: mean and worst error of each.
 
-python -m benchmarks.vram_accuracy                       the closed form on all rows (instant)
-python -m benchmarks.vram_accuracy --simulate            both (seconds a row), written to data/vram_results.csv
-python -m benchmarks.vram_accuracy --simulate --resume   the same, from where that file ends
+python -m benchmarks.vram_accuracy                      the closed form on all rows (instant)
+python -m benchmarks.vram_accuracy --simulate           both (seconds a row), written to data/vram_results.csv
+python -m benchmarks.vram_accuracy --simulate --resume  the same, from where that file ends
 python -m benchmarks.vram_accuracy --simulate --every 4 --data OTHER.csv --out RESULTS.csv
 """
 
@@ -21,10 +21,11 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.measured_rows import DATA, Row, rows
+from benchmarks.vram_measure import LIBRARIES, lines
+from toolkit.plan import Plan
 from toolkit.vram import estimate, simulate
 
 PEERS, RESULTS = DATA.parent / "vram_peers.csv", DATA.parent / "vram_results.csv"
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 Errors = dict[tuple[str, str, str], dict[str, list[float]]]
 Result = dict[str, int]  # bytes by name: measured, simulated, and the ends of the reserved interval
 
@@ -32,7 +33,7 @@ Result = dict[str, int]  # bytes by name: measured, simulated, and the ends of t
 def main() -> None:
     """Print one table of errors, the peers' on the same rows, and why rows were left out."""
     arguments, console = _arguments(), Console()
-    found = list(rows(arguments.data))
+    found = [*rows(arguments.data), *_measured_here()]
     kept = [row for row in found if isinstance(row, Row)][:: arguments.every]
     errors: Errors = defaultdict(lambda: defaultdict(list))
     for row in kept:
@@ -59,6 +60,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=DATA, help="measurements, in the columns of the default")
     parser.add_argument("--out", type=Path, default=RESULTS, help="what the simulation gave, row by row")
     return parser.parse_args()
+
+
+def _measured_here() -> Iterator[Row]:
+    """The runs of `vram_measure`, where there are any."""
+    for index, line in enumerate(lines()):
+        plan, memory = Plan.from_dict(line["plan"]), line["measured"]
+        bytes_ = (memory[tier]["value"] for tier in ("allocated", "reserved"))
+        method = type(plan.method).__name__.lower()
+        yield Row(f"here-{index:03}", "measured here", method, plan.gpu, plan, *bytes_, line["versions"])
 
 
 def _key(row: Row) -> tuple[str, str, str]:

@@ -113,8 +113,21 @@ def vramcalc(row: Row, config: Path) -> float:
 
 
 def hf_mem(row: Row, config: Path) -> float:
-    """`hf-mem` reads the headers of a hub repository's weights, and counts inference alone."""
-    raise NoAnswerError("inference only, and reads the hub only: cannot run offline")
+    """`hf-mem` counts inference alone. Its command reads the headers of a hub repository's weights; its own
+    function over such headers is called here on those that the checkpoint of this config has."""
+    from accelerate import init_empty_weights
+    from hf_mem.safetensors.metadata import parse_safetensors_metadata
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if row.plan.quantized:
+        raise NoAnswerError("reads the dtype of the checkpoint, not one that is quantized on loading")
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config))
+    header = {
+        name: {"dtype": "F32" if row.plan.dtype == "fp32" else "BF16", "shape": list(parameter.shape)}
+        for name, parameter in model.named_parameters()
+    }
+    return float(parse_safetensors_metadata({"Transformer": header}).bytes_count)
 
 
 ASKED: dict[str, Ask] = {

@@ -195,6 +195,11 @@ def _check_pairs(plan: Plan) -> None:
         )
     if plan.autocast and plan.compute_dtype == "fp32":
         raise PlanError("compute_dtype deve ser 'bf16' ou 'fp16' com autocast; recebi 'fp32'.")
+    if plan.kernels != "torch" and plan.model.traits.norm != "rms":
+        raise PlanError(
+            f"kernels deve ser 'torch' em modelos com LayerNorm, como {plan.model.name}; "
+            f"recebi {plan.kernels!r}."
+        )
     if isinstance(plan.method, LoRA):
         _check_targets(plan, plan.method)
 
@@ -250,8 +255,14 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "Liger": Preset(
-        "Liger-Kernel 0.5 or Unsloth 2025-2026: fused loss, checkpointing, 8-bit AdamW",
-        {"loss": "fused", "checkpointing": True, "optimizer": "adamw_8bit", "attention": "flash"},
+        "Liger-Kernel 0.5 or Unsloth 2025-2026: fused loss, norms and MLP, checkpointing, 8-bit AdamW",
+        {
+            "loss": "fused",
+            "kernels": "liger",
+            "checkpointing": True,
+            "optimizer": "adamw_8bit",
+            "attention": "flash",
+        },
     ),
 }
 

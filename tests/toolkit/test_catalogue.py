@@ -3,9 +3,10 @@
 import pytest
 
 from toolkit import catalogue
+from toolkit.configs import ModelError
 from toolkit.count import count
 from toolkit.methods import Full
-from toolkit.models import Architecture, ModelError
+from toolkit.models import Architecture
 from toolkit.plan import Plan
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from toolkit.models import Architecture, ModelError
+from toolkit.configs import ModelError
+from toolkit.models import Architecture
 
 LLAMA = {
     "model_type": "llama",

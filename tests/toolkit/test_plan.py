@@ -43,6 +43,7 @@ def test_presets_are_plans_that_run(name):
         ({"method": Full(), "dtype": "fp16"}, ["dtype", "bf16"]),
         ({"attention": "flash", "dtype": "fp32"}, ["attention", "sdpa"]),
         ({"rank": 3}, ["rank", "batch"]),
+        ({"kernels": "cuda"}, ["kernels", "liger"]),
     ],
 )
 def test_mistakes_are_one_sentence(changes, words):
@@ -50,6 +51,11 @@ def test_mistakes_are_one_sentence(changes, words):
         Plan(LLAMA, LoRA()).change(**changes)
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
+
+
+def test_triton_norms_are_refused_where_there_is_layer_norm():
+    with pytest.raises(PlanError, match="kernels deve ser 'torch'"):
+        preset("Liger", Architecture.from_config("gpt2"), Full())
 
 
 def test_importing_the_vram_room_imports_no_torch():

@@ -77,9 +77,13 @@ def _of_method(name: str, kind: Kind, kinds: tuple[type, ...], options: tuple[st
 
 
 def _with_model(plan: Plan, source: Any) -> Plan:
-    """The plan on another model, its sequence and targets cut to what that model has."""
+    """The plan on another model, its sequence, targets and kernels cut to what that model has."""
     model = Architecture.from_config(source)
-    changed = {"seq_len": min(plan.seq_len, model.max_positions - plan.virtual_tokens), "model": model}
+    changed: dict[str, Any] = {
+        "seq_len": min(plan.seq_len, model.max_positions - plan.virtual_tokens),
+        "model": model,
+        "kernels": plan.kernels if model.traits.norm == "rms" else "torch",
+    }
     names = {linear.name.rpartition(".")[2] for linear in model.linears()}
     method = plan.method
     if isinstance(method, LoRA) and method.targets != ALL_LINEAR and not set(method.targets) <= names:
@@ -154,6 +158,10 @@ def _has_adapter(plan: Plan) -> bool:
     return not isinstance(plan.method, Full)
 
 
+def _has_rms_norm(plan: Plan) -> bool:
+    return plan.model.traits.norm == "rms"
+
+
 def _computes(plan: Plan) -> bool:
     return plan.quantized or plan.autocast
 
@@ -204,6 +212,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     _of_plan("optimizer"),
     _of_plan("loss"),
+    _of_plan("kernels", _has_rms_norm),
     _of_plan("attention"),
     _of_plan("accumulation"),
     _of_plan("dtype"),

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from toolkit.configs import NAMES
 from toolkit.methods import Full, QLoRA
-from toolkit.models import NAMES, Architecture
+from toolkit.models import Architecture
 from toolkit.plan import Plan
 from toolkit.vram.activations import attention_kernel
 from toolkit.vram.static import BLOCK, NESTED_BLOCK

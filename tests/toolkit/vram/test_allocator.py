@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.vram.allocator import Allocator
+from toolkit.vram.allocator import Allocator, replay
+from toolkit.vram.trace import EMPTY_CACHE, Block
 
 MIB = 2**20
 
@@ -45,6 +46,19 @@ def test_the_best_fit_is_taken():
     allocator.release(large)
     allocator.release(small)
     assert allocator.allocate(30 * MIB).address == small.address
+
+
+def test_near_the_cards_limit_free_segments_go_back_first():
+    allocator = Allocator(limit=100 * MIB)
+    allocator.release(allocator.allocate(60 * MIB))
+    allocator.allocate(80 * MIB)
+    assert allocator.reserved == 80 * MIB
+
+
+def test_a_replay_empties_the_cache_where_it_was_emptied_and_looks_at_what_comes_after():
+    load, kept = Block(60 * MIB, "load"), Block(30 * MIB, "step")
+    events = [(load, True), (load, False), (EMPTY_CACHE, True), (kept, True)]
+    assert replay(events, since=3) == (30 * MIB, 30 * MIB)
 
 
 @given(st.lists(st.integers(1, 64 * MIB), max_size=40), st.randoms())

@@ -3,12 +3,15 @@
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from toolkit.methods import Full, LoRA, QLoRA
-from toolkit.plan import Plan
+from toolkit.plan import Plan, PlanError
 from toolkit.vram import MeasureError, compare_memory, measure, simulate
-from toolkit.vram.kernels import unpacked
+from toolkit.vram.kernels import cuda_operators, unpacked
 from toolkit.vram.live import build, materialize
+from toolkit.vram.loading import IN_ORDER, Schedule, _timetable
 from toolkit.vram.simulate import run
 from toolkit.vram.trace import Trace, moments
 
@@ -95,6 +98,38 @@ def test_compare_puts_errors_beside_the_last():
     assert [row["source"] for row in rows][:2] == ["estimate", "simulate"]
     assert rows[-1]["error_percent"] == 0
     assert abs(rows[0]["error_percent"]) < 5
+
+
+def test_dropout_keeps_a_byte_a_value_in_the_recomputation_too():
+    ones = torch.ones(64, 64, requires_grad=True)
+    with cuda_operators(), Trace() as trace:
+        checkpoint(lambda x: functional.dropout(x * 2, 0.1).sum(), ones, use_reentrant=True).backward()
+    assert sorted({block.size for block, _ in trace.events})[-2:] == [64 * 64, 4 * 64 * 64]
+
+
+def test_four_bit_weights_come_in_the_checkpoints_order_beside_their_16_bit_ones():
+    """By hand, two threads, sizes 4, 2, 2: the second is there at 2, as the third begins, the first at 4."""
+    assert sorted(_timetable([4, 2, 2], Schedule(2, 0.0))) == [
+        (0.0, 1, 0),
+        (0.0, 1, 1),
+        (2.0, 1, 2),
+        (4.0, 0, 0),
+        (4.0, 0, 1),
+        (4.0, 0, 2),
+    ]
+    in_order = [(stage, index) for _, stage, index in sorted(_timetable([4, 2, 2], IN_ORDER))]
+    assert in_order == [(1, 0), (0, 0), (1, 1), (0, 1), (1, 2), (0, 2)]
+
+
+def test_reserved_of_four_bit_weights_is_an_interval_and_of_others_a_point():
+    low, value, high = simulate(GRID["qlora, kbit"]).reserved
+    assert low < value < high
+    assert len(set(simulate(GRID["lora"]).reserved)) == 1
+
+
+def test_a_4_bit_mixture_before_transformers_5_is_refused():
+    with pytest.raises(PlanError, match=r"transformers deve ser '5.0'"):
+        simulate(plan(QLoRA(), "mixtral", transformers="4.48"))
 
 
 @pytest.mark.slow
