@@ -1,9 +1,9 @@
 """Measured runs on the GPU at hand: methods, models of 135M to 8B with random weights, three optimizers.
 
-python -m benchmarks.vram_measure    adds to benchmarks/data/vram_measured_here.jsonl what it does not have yet
+python -m benchmarks.vram_measure    adds to benchmarks/data/vram_measured_here.jsonl what it has not yet
 
-Each run is a process of its own, so that nothing of the one before is left in the allocator. `vram_accuracy` puts
-the file, with its card and versions, into the same table as the published rows.
+Each run is a process of its own, so that nothing of the one before is left in the allocator. `vram_accuracy`
+puts the file, with its card and versions, into the same table as the published rows.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def main() -> None:
             run = subprocess.run(
                 [sys.executable, "-m", "benchmarks.vram_measure", text], capture_output=True, text=True
             )
-            said = run.stdout.strip() or run.stderr.strip()
+            said = (run.stderr if run.returncode else run.stdout).strip().splitlines()[-1]
             print(plan.model.name, type(plan.method).__name__, plan.optimizer, said[-200:], flush=True)
             if run.returncode == 0:
                 with HERE.open("a", encoding="utf-8") as file:
-                    file.write(run.stdout)
+                    file.write(said + "\n")
 
 
 def lines() -> list[dict[str, Any]]:
@@ -84,9 +84,7 @@ def _card() -> GPU:
     import torch
 
     if not torch.cuda.is_available():
-        raise MeasureError(
-            "there is no CUDA GPU on this machine, and these runs are measured on one: run it there."
-        )
+        raise MeasureError("no CUDA GPU on this machine: these runs are measured, so start them on one.")
     return gpu(torch.cuda.get_device_name())
 
 
