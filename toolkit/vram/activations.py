@@ -226,12 +226,19 @@ class Activations:
         return 2 * self.plan.model.layers * self.keys * self.plan.model.kv_width * self.linear
 
     @cached_property
-    def casts(self) -> int:
-        """Weights in the compute dtype that autocast makes of fp32 ones and autograd keeps."""
-        fp32 = self.plan.autocast and self.plan.dtype == "fp32" and not self.plan.quantized
-        model = self.plan.model
-        weights = sum(linear.weights for linear in model.linears()) + model.vocab * model.hidden
-        return weights * BYTES[self.plan.compute_dtype] if fp32 else 0
+    def casts(self) -> tuple[int, int, int]:
+        """Copies in the compute dtype that autocast makes of fp32 weights: those there in the forward, in the
+        backward, and in a layer that is recomputed. Autograd keeps what it needs; with checkpointing that is
+        the head's, but autocast itself keeps all that are trained until the forward is over (ATen's
+        autocast_mode.cpp, cached_cast)."""
+        if not self.plan.autocast or self.plan.dtype != "fp32" or self.plan.quantized:
+            return 0, 0, 0
+        model, width = self.plan.model, BYTES[self.plan.compute_dtype]
+        linears = width * sum(linear.weights for linear in model.linears())
+        head = width * model.vocab * model.hidden
+        if not self.plan.checkpoints_memory:
+            return linears + head, linears + head, 0
+        return (linears if self.full else 0) + head, head, linears // model.layers
 
     @cached_property
     def logit_width(self) -> int:

@@ -69,11 +69,16 @@ def _held(plan: Plan) -> dict[str, int]:
 def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, dict[str, int]]:
     """The forward, the loss, and the backward: at its first layer or its last, whichever is larger."""
     active = Activations(plan)
-    kept = active.kept + active.casts
+    in_forward, in_backward, in_layer = active.casts
+    kept = active.kept + in_forward
     mlp, attention = active.layer_working
-    layer = active.attention_kept + active.mlp_kept if plan.checkpoints_memory else 0
+    layer = active.attention_kept + active.mlp_kept + in_layer if plan.checkpoints_memory else 0
     hump = max(layer + mlp, layer - active.mlp_kept + attention if layer else attention)
-    first = {**running, "activations": kept - active.norm(plan.model.hidden), "recompute": hump}
+    first = {
+        **running,
+        "activations": active.kept + in_backward - active.norm(plan.model.hidden),
+        "recompute": hump,
+    }
     # at the last layer its gradients are not there yet, and its own activations are all that is left
     last = active.attention_kept if not plan.checkpoints_memory else hump
     there = gradients - (static.last_gradients(plan) if plan.checkpoints_memory else 0)
@@ -85,6 +90,13 @@ def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, di
     )  # the last output still has its name
     return {
         "forward": {**running, "activations": kept, "recompute": layer, "logits": before},
-        "loss": {**running, "activations": kept, "logits": max(active.loss, before + active.forward_logits)},
-        "backward": max(first, end, key=lambda parts: sum(parts.values())),
+        "loss": _larger(
+            {**running, "activations": kept, "logits": before + active.forward_logits},
+            {**running, "activations": active.kept + in_backward, "logits": active.loss},
+        ),
+        "backward": _larger(first, end),
     }
+
+
+def _larger(*parts: dict[str, int]) -> dict[str, int]:
+    return max(parts, key=lambda those: sum(those.values()))

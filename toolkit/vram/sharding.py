@@ -35,8 +35,14 @@ def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
     if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
         raise PlanError(f"gpus deve ser um inteiro maior ou igual a 1; recebi {gpus!r}.")
     single = estimate(plan)
+    running = estimate(plan.change(dtype="bf16", autocast=False)) if _casts(plan) else single
     shares = _fsdp(plan, gpus, single) if strategy == "fsdp" else _zero(plan, gpus, int(strategy[-1]), single)
-    return _with(single, {moment: {**single.moments[moment], **shares[moment]} for moment in MOMENTS})
+    return _with(single, {moment: {**running.moments[moment], **shares[moment]} for moment in MOMENTS})
+
+
+def _casts(plan: Plan) -> bool:
+    """Whether fp32 weights are computed with in 16 bits: shards are cast as they are gathered, not all kept."""
+    return plan.autocast and plan.dtype == "fp32" and not plan.quantized
 
 
 def _zero(plan: Plan, gpus: int, stage: int, single: Memory) -> Shares:

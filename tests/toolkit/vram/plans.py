@@ -32,6 +32,8 @@ GRID = {
     "full": plan(Full()),
     "full, checkpointed": plan(Full(), batch=4, checkpointing=True),
     "full, autocast": plan(Full(), dtype="fp32", autocast=True),
+    "full, autocast, checkpointed": plan(Full(), dtype="fp32", autocast=True, checkpointing=True),
+    "lora, autocast, checkpointed": plan(dtype="fp32", autocast=True, checkpointing=True),
     "full, fp32": plan(Full(), dtype="fp32"),
     "full, fused adamw": plan(Full(), optimizer="adamw_fused"),
     "full, 8 bits": plan(Full(), optimizer="adamw_8bit"),
