@@ -41,7 +41,7 @@ def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
 
 
 def _casts(plan: Plan) -> bool:
-    """Whether fp32 weights are computed with in 16 bits: shards are cast as they are gathered, not all kept."""
+    """Whether fp32 weights are computed with in 16 bits: a shard is cast as it is gathered, not kept."""
     return plan.autocast and plan.dtype == "fp32" and not plan.quantized
 
 
