@@ -1,8 +1,8 @@
 """Estimate, simulation and other tools against published measurements: mean and worst error of each.
 
 python -m benchmarks.vram_accuracy                      the closed form on all rows (instant)
-python -m benchmarks.vram_accuracy --simulate           both (seconds a row), written to data/vram_results.csv
-python -m benchmarks.vram_accuracy --simulate --resume  the same, from where that file ends
+python -m benchmarks.vram_accuracy --simulate           both; rows in data/vram_results.csv are not run again
+python -m benchmarks.vram_accuracy --simulate --fresh   all rows anew (seconds each), as after a change
 python -m benchmarks.vram_accuracy --simulate --every 4 --data OTHER.csv --out RESULTS.csv
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
         estimated = estimate(row.plan).allocated.value
         errors[_key(row)]["estimate"].append(_percent(estimated, row.allocated))
     if arguments.simulate:
-        results = dict(_simulated(kept, arguments.out, arguments.resume))
+        results = dict(_simulated(kept, arguments.out, arguments.fresh))
         for row in kept:
             if row.name in results:
                 _compare(results[row.name], errors[_key(row)])
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--simulate", action="store_true", help="run the simulation too")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that --out has already")
+    parser.add_argument("--fresh", action="store_true", help="forget the rows that --out has already")
     parser.add_argument("--every", type=int, default=1, help="take every n-th row only")
     parser.add_argument("--data", type=Path, default=DATA, help="measurements, in the columns of the default")
     parser.add_argument("--out", type=Path, default=RESULTS, help="what the simulation gave, row by row")
@@ -75,10 +75,10 @@ def _key(row: Row) -> tuple[str, str, str]:
     return row.group, row.method, row.gpu
 
 
-def _simulated(kept: list[Row], out: Path, resume: bool) -> Iterator[tuple[str, Result]]:
+def _simulated(kept: list[Row], out: Path, fresh: bool) -> Iterator[tuple[str, Result]]:
     """Each row's name and bytes; written as they come, so that a run that was stopped can go on."""
     done: dict[str, Result] = {}
-    if resume and out.exists():
+    if out.exists() and not fresh:
         with out.open(encoding="utf-8", newline="") as file:
             done = {said["row"]: _bytes(said) for said in csv.DictReader(file)}
     versions = "; ".join(f"{name} {version(name)}" for name in LIBRARIES)
