@@ -103,6 +103,16 @@ def _local_bytes(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.parametrize(
+    ("switches", "published"), [({}, 36_225_939_968), ({"dtype": "fp32", "autocast": True}, 72_434_853_888)]
+)
+def test_mistral_in_full_on_two_a100_by_the_published_figure(switches, published):
+    """fms-acceleration, scripts/benchmarks/refs: full sharding of two cards, checkpointed, AdamW foreach."""
+    plan = Plan("Mistral-7B-v0.1", Full(), batch=4, seq_len=4096, checkpointing=True, attention="flash")
+    found = shard(plan.change(**switches, gpu="A100 80 GB"), 2, "fsdp")
+    assert found.allocated.value == pytest.approx(published, rel=0.001)
+
+
 @pytest.mark.slow
 def test_fsdp_shards_are_those_of_torch(tmp_path):
     import torch

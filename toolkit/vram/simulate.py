@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.plan import Plan, PlanError
+from toolkit.vram.estimate import SEGMENTS
 from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
 from toolkit.vram.memory import Interval, Memory
 from toolkit.vram.static import SMALLEST_PAGED
 
-SEGMENTS = 4 * 20 * 2**20  # as in the estimate: chosen by hand
 A100 = GPU("A100", 80 * 2**30, "8.0")  # whose workspaces stand for a card that the plan does not name
 
 
