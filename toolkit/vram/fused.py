@@ -50,11 +50,13 @@ class Gate(torch.autograd.Function):
 
 
 def _norm(module: Any, inputs: torch.Tensor) -> Any:
-    return Norm.apply(inputs, module.weight)  # type: ignore[no-untyped-call]
+    norm: Any = Norm.apply
+    return norm(inputs, module.weight)
 
 
 def _mlp(module: Any, inputs: torch.Tensor) -> Any:
-    return module.down_proj(Gate.apply(module.gate_proj(inputs), module.up_proj(inputs)))  # type: ignore[no-untyped-call]
+    gate: Any = Gate.apply
+    return module.down_proj(gate(module.gate_proj(inputs), module.up_proj(inputs)))
 
 
 @contextlib.contextmanager

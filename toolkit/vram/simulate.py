@@ -55,14 +55,14 @@ def _replayed(plan: Plan, trace: Any, loading: Any) -> tuple[int, Interval]:
     card, steps = gpu(plan.gpu) if plan.gpu else None, trace.events[loading.size :]
     limit = card.memory - card.context[0] if card else None
     second = next(i for i, moment in trace.marks if moment == "second") - loading.size
-    peaks = {}
+    peaks: list[tuple[int, int]] = []
     for schedule in SCHEDULES if plan.quantized else (IN_ORDER,):
         events = loading.events(schedule)
-        peaks[schedule] = replay([*events, *steps], len(events) + second, limit)
-    allocated, reserved = peaks[IN_ORDER]
+        peaks.append(replay([*events, *steps], len(events) + second, limit))
+    allocated, reserved = peaks[0]  # in order
     if not plan.quantized:
         return allocated, Interval(reserved, reserved, reserved)
-    others = [peak for _, peak in peaks.values()]
+    others = [peak for _, peak in peaks]
     return allocated, Interval(max(allocated, min(others) - SEGMENTS), reserved, max(others) + SEGMENTS)
 
 
