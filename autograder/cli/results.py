@@ -7,8 +7,9 @@ import typer
 
 from autograder import Refusal
 from autograder.cli.grading import finish
-from autograder.cli.shared import CourseFolder, LessonName, say
+from autograder.cli.shared import CourseFolder, Json, LessonName, say, say_json
 from autograder.course import Course
+from autograder.insight.report import write_report, write_similar
 from autograder.reports.bundles import PLATFORMS, write_bundle
 from autograder.reports.export import FORMATS, fill_in, rows
 
@@ -64,3 +65,29 @@ def export(
             path = to or Path(f"grades.{plugin.suffix}")
             plugin(to=str(path), assignment=lesson or []).export(gradebook)
             say(f"Grades: {path}")
+
+
+@app.command()
+def report(course: CourseFolder, lesson: LessonName, as_json: Json = False) -> None:
+    """Write one HTML page: the class's points, each exercise's figures, what went wrong most."""
+    here = Course.open(course)
+    here.check_lesson(lesson)
+    path = here.root / "reports" / f"{lesson}.html"
+    figures = write_report(here, lesson, path)
+    if as_json:
+        say_json(figures)
+    else:
+        say(f"{figures['students']} students, mean {figures['mean']:.2f}. Report: {path}")
+
+
+@app.command()
+def similar(course: CourseFolder, lesson: LessonName, as_json: Json = False) -> None:
+    """Write an HTML page of answers that are alike, both texts side by side: evidence, never a penalty."""
+    here = Course.open(course)
+    here.check_lesson(lesson)
+    path = here.root / "reports" / f"{lesson}-similar.html"
+    pairs = write_similar(here, lesson, path)
+    if as_json:
+        say_json([{"students": p.students, "answers": [e.answer for e in p.evidence]} for p in pairs])
+    else:
+        say(f"{len(pairs)} pairs stand out. Page: {path}")
