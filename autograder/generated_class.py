@@ -156,10 +156,11 @@ def wrong(right: str, chance: random.Random) -> str:
 
 def _change(node: ast.AST, chance: random.Random) -> None:
     if isinstance(node, ast.BinOp):
-        node.op = chance.choice([ast.Add(), ast.Sub(), ast.Mult(), ast.Div()])
+        others = [kind for kind in (ast.Add, ast.Sub, ast.Mult, ast.Div) if not isinstance(node.op, kind)]
+        node.op = chance.choice(others)()
     elif isinstance(node, ast.Constant):
         node.value = node.value + 1 if isinstance(node.value, int | float) else None
     elif isinstance(node, ast.Compare):
-        node.ops[0] = chance.choice([ast.Lt(), ast.GtE(), ast.NotEq()])
+        node.ops[0] = ast.Lt() if isinstance(node.ops[0], ast.NotEq) else ast.NotEq()
     elif isinstance(node, ast.Return):
         node.value = None

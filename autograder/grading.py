@@ -10,7 +10,7 @@ from pathlib import Path
 from nbgrader.api import Base, Gradebook
 from sqlalchemy import create_engine, insert, select
 
-from autograder.course import Course, write_notebook
+from autograder.course import Course
 
 warnings.filterwarnings("ignore", module="nbgrader|nbformat")  # remarks on their own insides
 
@@ -86,18 +86,3 @@ def _explain(log: str) -> str:
         if re.search(pattern, log):
             return sentence
     return f"nbgrader failed: {log.strip().splitlines()[-1][:200] if log.strip() else 'no reason given'}"
-
-
-def commit(course: Course, lesson: str, graded: Graded) -> None:
-    """Put a result into the gradebook and `autograded/`; points given by hand stay, old automatic ones go."""
-    write_notebook(course.notebook("autograded", lesson, graded.student), graded.notebook)
-    with course.gradebook() as gradebook:
-        gradebook.update_or_create_student(graded.student)
-        gradebook.update_or_create_submission(lesson, graded.student)
-        saved = gradebook.find_submission_notebook(lesson, lesson, graded.student)
-        for grade in saved.grades:
-            grade.auto_score = graded.scores.get(grade.name)
-            grade.needs_manual_grade = grade.auto_score is None or grade.manual_score is not None
-        for comment in saved.comments:
-            comment.auto_comment = graded.comments.get(comment.name)
-        gradebook.db.commit()

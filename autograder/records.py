@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def _last(path: Path) -> dict[str, Any]:
     return record
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

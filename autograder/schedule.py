@@ -14,7 +14,8 @@ from distributed.utils import get_mp_context
 
 from autograder import Refusal
 from autograder.course import Course
-from autograder.grading import Graded, commit, grade, write_skeleton
+from autograder.grading import Graded, grade, write_skeleton
+from autograder.ledger import Ledger
 from autograder.records import fingerprint, write_record
 from autograder.runtime.client import SOCKET_VARIABLE, WEAKER_VARIABLE, ensure_zygote
 
@@ -66,14 +67,15 @@ def _local(workers: int, folder: str) -> LocalCluster:
 def grade_all(course: Course, lesson: str, students: Sequence[str], client: Client) -> Iterator[Graded]:
     """Grade submissions; yield each result once it is saved. A failure leaves what was saved before."""
     before = {student: fingerprint(course, lesson, student) for student in students}
-    for graded in try_all(course, lesson, students, client):
-        yield save(course, lesson, graded, before[graded.student])
+    with Ledger(course, lesson) as ledger:
+        for graded in try_all(course, lesson, students, client):
+            yield save(ledger, graded, before[graded.student])
 
 
-def save(course: Course, lesson: str, graded: Graded, before: str) -> Graded:
+def save(ledger: Ledger, graded: Graded, before: str) -> Graded:
     """Save a result and its record; `before` is the submission's fingerprint when it was graded."""
-    saved = _saved(course, lesson, graded)
-    write_record(course, lesson, saved, before)
+    saved = _saved(ledger, graded)
+    write_record(ledger.course, ledger.lesson, saved, before)
     return saved
 
 
@@ -107,11 +109,11 @@ def _result(job: Any, student: str) -> Graded | None:
     return graded
 
 
-def _saved(course: Course, lesson: str, graded: Graded) -> Graded:
+def _saved(ledger: Ledger, graded: Graded) -> Graded:
     """Save a result; where that fails, the others' results are still to come."""
     try:
         if not graded.failure:
-            commit(course, lesson, graded)
+            ledger.write(graded)
     except Exception as error:
         reason = f"it was graded but could not be saved ({error})"
         return Graded(graded.student, failure=reason, log=repr(error))

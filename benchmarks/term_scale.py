@@ -26,6 +26,7 @@ from autograder.grading import Graded
 from autograder.insight.report import write_report, write_similar
 from autograder.intake.attempts import Policy
 from autograder.lateness import settle
+from autograder.ledger import Ledger
 from autograder.records import fingerprint
 from autograder.reports.export import Parquet
 from autograder.reports.pages import write_pages
@@ -74,10 +75,9 @@ def _measure(folder: Path, size: int, saved: bool, workers: int) -> None:
     peak = max(resource.getrusage(who).ru_maxrss for who in whose) / 1024
     gradebook_size = (course.root / "gradebook.db").stat().st_size
     total = sum(path.stat().st_size for path in course.root.rglob("*") if path.is_file())
-    print(
-        f"{size} students: {pages} pages, gradebook {gradebook_size / 2**20:.1f} MiB, course {total / 2**20:.1f} MiB,"
-        f" backup {bytes_kept / 2**20:.1f} MiB, largest process {peak:.0f} MiB"
-    )
+    kept = [f"{name} {n / 2**20:.1f} MiB" for name, n in (("gradebook", gradebook_size), ("course", total))]
+    print(f"{size} students: {pages} pages, {', '.join(kept)}, backup {bytes_kept / 2**20:.1f} MiB,")
+    print(f"largest process {peak:.0f} MiB")
 
 
 @contextlib.contextmanager
@@ -97,12 +97,17 @@ def _grade(course: Course, students: list[str], workers: int) -> None:
 
 def _save(course: Course, students: list[str]) -> None:
     chance = random.Random(0)
+    with Ledger(course, LESSON) as ledger:
+        _save_all(course, students, chance, ledger)
+
+
+def _save_all(course: Course, students: list[str], chance: random.Random, ledger: Ledger) -> None:
     for student in students:
         text = course.notebook("submitted", LESSON, student).read_text(encoding="utf-8")
         worth = {"soma-teste": 2.0, "dobro-teste": 3.0}
         scores = {f"{LESSON}-{name}": points * chance.randrange(2) for name, points in worth.items()}
         graded = Graded(student, text, {**scores, f"{LESSON}-aberta": None})
-        save(course, LESSON, graded, fingerprint(course, LESSON, student))
+        save(ledger, graded, fingerprint(course, LESSON, student))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import sys
 import typer
 
 from autograder import Refusal
-from autograder.cli import courses, grading, results, submissions
+from autograder.cli import contests, courses, grading, results, submissions
 from autograder.publish import PublishError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
-for room in (courses, submissions, grading, results):
+for room in (courses, submissions, grading, contests, results):
     app.add_typer(room.app)
 
 

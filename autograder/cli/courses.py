@@ -9,8 +9,9 @@ import typer
 from autograder import backup as keeping
 from autograder import handout, publish, schema
 from autograder.cli.grading import grade
-from autograder.cli.shared import CourseFolder, Json, console, say, say_json
+from autograder.cli.shared import CourseFolder, Json, LessonName, console, say, say_json
 from autograder.course import CONFIG_FILE, Course
+from autograder.generated_class import write_class
 from autograder.runtime.doctor import examine
 from autograder.runtime.sandbox import PROTECTIONS
 from autograder.sample_class import write_sample_class
@@ -76,6 +77,21 @@ def upgrade(course: CourseFolder) -> None:
         say(f"Backup: {path}")
     steps = schema.upgrade(here.root, here.config().CourseDirectory.db_url)
     say(f"{here.root}: {steps} steps done, schema {schema.schema_of(here.root)}.")
+
+
+@app.command()
+def sample(
+    course: CourseFolder,
+    lesson: LessonName,
+    to: Annotated[Path, typer.Option(help="Where to write roster.csv, times.csv and downloads/.")],
+    students: Annotated[int, typer.Option(min=1, help="How many.")] = 30,
+    seed: Annotated[int, typer.Option(help="Another number, another class.")] = 0,
+) -> None:
+    """Make up a class of any size, to try a course with: right and wrong, late, twice, unreadable, copied."""
+    here = Course.open(course)
+    here.check_lesson(lesson)
+    made = write_class(here, lesson, to, students, seed)
+    say(f"{len(made)} students of {lesson} in {to}: roster.csv, times.csv, downloads/.")
 
 
 @app.command()

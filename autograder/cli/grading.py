@@ -27,6 +27,7 @@ from autograder.grading import Graded
 from autograder.intake.attempts import Policy
 from autograder.intake.roster import Student
 from autograder.lateness import settle
+from autograder.ledger import Ledger
 from autograder.records import fingerprint, is_current
 from autograder.regrade import Change, changes
 from autograder.reports.export import SafeCsv
@@ -183,9 +184,10 @@ def regrade(
     if not confirmed(f"Save the new points of {len(changed)} students?", yes):
         say("Nothing was saved; --yes saves it.") if not as_json else None
         return
-    for graded in found:
-        if not graded.failure:
-            save(here, lesson, graded, before[graded.student])
+    with Ledger(here, lesson) as ledger:
+        for graded in found:
+            if not graded.failure:
+                save(ledger, graded, before[graded.student])
     finish(here, lesson, quiet=as_json)
 
 

@@ -4,7 +4,8 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from autograder.course import write_notebook
-from autograder.grading import commit, grade, write_skeleton
+from autograder.grading import grade, write_skeleton
+from autograder.ledger import commit
 from autograder.reports.pages import write_pages
 
 LESSON = "01_soma"

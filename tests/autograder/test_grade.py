@@ -17,8 +17,9 @@ from urllib3.util import Retry
 
 from autograder import cli, sample_class
 from autograder.course import CONFIG_FILE, Course
-from autograder.grading import Graded, commit
+from autograder.grading import Graded
 from autograder.intake.roster import Student, enrol
+from autograder.ledger import commit
 from autograder.reports.export import SafeCsv
 from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autograder import Refusal, cli
-from autograder.grading import Graded, commit
+from autograder.grading import Graded
 from autograder.intake import archives
 from autograder.intake.attempts import Policy
 from autograder.intake.layout import attempts_folder, lay_out, survey
@@ -20,6 +20,7 @@ from autograder.intake.register import read_register
 from autograder.intake.roster import Student, read_roster
 from autograder.intake.times import read_times
 from autograder.lateness import LatePolicy, settle, timestamp_file
+from autograder.ledger import commit
 from autograder.results import results
 from tests.autograder.small_lesson import LESSON, RIGHT, handed_in
 

@@ -20,9 +20,10 @@ from urllib3.util import Retry
 
 from autograder import Refusal, cli
 from autograder.course import Course
-from autograder.grading import Graded, commit
+from autograder.grading import Graded
 from autograder.intake.register import Register, write_register
 from autograder.intake.roster import Student, enrol
+from autograder.ledger import commit
 from autograder.reports.bundles import write_bundle
 from autograder.reports.export import CanvasCsv, MoodleCsv, Parquet, fill_in, rows
 from autograder.reports.notice import write_notice
