@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
@@ -128,9 +129,10 @@ def _run(notebook: NotebookNode, tree: Path) -> NotebookNode:
         (Path(folder) / "dados").symlink_to(tree / "lessons" / "dados")
         client = NotebookClient(
             notebook,
+            # By a file in the folder: kernels that look for a TCP port at the same time find the same one.
+            km=AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel"),
             timeout=CELL_SECONDS,
             allow_errors=True,
-            kernel_name="python3",
             resources={"metadata": {"path": folder}},
         )
         done: NotebookNode = client.execute(env=os.environ | environment)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-HEADING = re.compile(r"^#{2,6} +(Exercício .*)$", re.MULTILINE)
+HEADING = re.compile(r"^#{2,6} +((?:Exercício|Questão) .*)$", re.MULTILINE)
 STUBS = ("exercício ainda não feito", "*Escreva aqui a sua resposta.*")
 
 Cell = Mapping[str, Any]  # of a notebook's JSON

@@ -8,7 +8,7 @@ from autograder.cli.shared import CourseFolder, Json, LessonName, compiled, cons
 from autograder.cli.submissions import Pattern, RosterFile, Submissions
 from autograder.contest.board import Standing, pseudonym, read_board, write_board
 from autograder.contest.handin import check, read_handin
-from autograder.contest.measure import base_dimensions, measure
+from autograder.contest.measure import base_dimensions, hidden_set, measure
 from autograder.contest.rules import Contest, read_contest
 from autograder.course import Course
 from autograder.intake.archives import Upload, open_uploads
@@ -37,6 +37,7 @@ def adapters(
     here.check_lesson(lesson)
     contest, students = read_contest(here, lesson), read_roster(roster)
     owners = Owners(students, lesson, compiled(pattern), read_register(here, lesson).assigned)
+    hidden_set(contest)  # what is wrong with it is no student's fault
     board, base = read_board(here, lesson), base_dimensions(contest)
     with open_uploads(submissions) as uploads:
         for student, files in _files(owners, uploads).items():

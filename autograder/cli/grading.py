@@ -238,7 +238,8 @@ def finish(course: Course, lesson: str, quiet: bool = False) -> None:
     with course.gradebook() as gradebook:
         settle(course, lesson, gradebook)
     with _progress(quiet) as progress:
-        for _ in progress.track(write_pages(course, lesson), description="feedback pages"):
+        total = len(list((course.root / "autograded").glob(f"*/{lesson}")))
+        for _ in progress.track(write_pages(course, lesson), total=total, description="feedback pages"):
             pass
     _grades(course, lesson).parent.mkdir(exist_ok=True)
     with course.gradebook() as gradebook:

@@ -1,11 +1,14 @@
 """The score of an adapter: rebuilt on a trusted base, in a process of its own with a budget of time."""
 
 import multiprocessing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograder import Refusal
 from autograder.contest.handin import HandIn
 from autograder.contest.rules import Contest
+
+if TYPE_CHECKING:
+    from toolkit import Example
 
 
 def base_dimensions(contest: Contest) -> dict[str, Any]:
@@ -14,6 +17,17 @@ def base_dimensions(contest: Contest) -> dict[str, Any]:
 
     dimensions: dict[str, Any] = base_model(contest.base).architecture.to_dict()
     return dimensions
+
+
+def hidden_set(contest: Contest) -> list["Example"]:
+    """The examples that adapters are measured on; raises Refusal where they cannot be read."""
+    from toolkit.data import DataError, read_examples
+
+    try:
+        instruction = (contest.folder / contest.instruction).read_text(encoding="utf-8").strip()
+        return read_examples(contest.folder / contest.test, contest.prompt, contest.answer, instruction)
+    except (DataError, OSError) as reason:
+        raise Refusal(f"The hidden set in {contest.folder} cannot be read: {reason}") from None
 
 
 def measure(handin: HandIn, contest: Contest) -> float:
@@ -43,7 +57,6 @@ def _measure(answer: Any, handin: HandIn, contest: Contest) -> None:
 
     from autograder.judge.adapter import AdapterRefused, adapter_on
     from toolkit import base_model
-    from toolkit.data import read_examples
     from toolkit.evaluation import choose, macro_f1
 
     torch.set_num_threads(1)
@@ -53,8 +66,7 @@ def _measure(answer: Any, handin: HandIn, contest: Contest) -> None:
     except AdapterRefused as reason:
         answer.send(str(reason))
         return
-    instruction = (contest.folder / contest.instruction).read_text(encoding="utf-8").strip()
-    examples = read_examples(contest.folder / contest.test, contest.prompt, contest.answer, instruction)
+    examples = hidden_set(contest)
     truth = [example.answer for example in examples]
     guesses = choose(model, base.tokenizer, [example.prompt for example in examples], sorted(set(truth)))
     answer.send(macro_f1(truth, guesses))

@@ -23,6 +23,8 @@ def score_picture(scores: Sequence[float], best: float) -> str:
     axes.axvline(middle, color=RED, linewidth=1.5)
     axes.text(middle, 1, f" median {middle:g}", color=RED, va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel="points", ylabel="students", xlim=(0, best))
+    axes.margins(y=0.15)  # room for the median's label
+    axes.yaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from autograder import Refusal, cli
 from autograder.contest.board import pseudonym
 from autograder.contest.handin import check, read_handin
-from autograder.contest.measure import base_dimensions
+from autograder.contest.measure import base_dimensions, hidden_set
 from autograder.contest.rules import read_contest
 from autograder.intake.archives import Upload
 from autograder.results import results
@@ -41,7 +41,7 @@ def contest(course):
     folder = course.root / "contests" / LESSON
     folder.mkdir(parents=True)
     (folder / "contest.toml").write_text(RULES)
-    (folder / "instrucao.txt").write_text("Qual é o tipo?")
+    (folder / "instrucao.txt").write_text("Qual é o tipo de {texto}?")
     lines = [{"texto": f"cláusula {n}", "tipo": ("multa", "foro")[n % 2]} for n in range(4)]
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return read_contest(course, LESSON)
@@ -100,6 +100,7 @@ def test_the_rules_are_kept(good, contest, tmp_path):
         check(read_handin(uploads(good, **{"base.json": other}), contest), contest, base)
 
 
+@pytest.mark.timeout(900)
 def test_a_class_is_measured_ranked_and_given_points(good, course, contest, tmp_path):
     tensors = load_file(good / "adapter_model.safetensors")
     wrong = save({name: tensor[:1] for name, tensor in tensors.items()})
@@ -142,6 +143,9 @@ def test_a_class_is_measured_ranked_and_given_points(good, course, contest, tmp_
 def test_a_contest_without_rules_or_with_unknown_ones_is_refused(course, contest):
     with pytest.raises(Refusal, match="no contest"):
         read_contest(course, "02_outra")
+    (contest.folder / "instrucao.txt").write_text("Sem lugar para o texto")
+    with pytest.raises(Refusal, match="hidden set"):
+        hidden_set(contest)
     (contest.folder / "contest.toml").write_text(RULES + "extra = 1\n")
     with pytest.raises(Refusal, match="extra"):
         read_contest(course, LESSON)

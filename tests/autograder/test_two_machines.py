@@ -15,6 +15,7 @@ SCHEDULER = "tcp://10.99.0.1:8786"
 # `unshare` first: the namespaces, their mounts and all processes are gone when this script ends.
 SCRIPT = f"""
 set -e
+folder=$1
 mount -t tmpfs none /run
 ip netns add one
 ip netns add two
@@ -29,9 +30,9 @@ done
 dask="{sys.executable} -m distributed.cli"
 worker="$dask.dask_worker {SCHEDULER} --nthreads 1 --memory-limit 0 --no-dashboard"
 ip netns exec one $dask.dask_scheduler --host 10.99.0.1 --port 8786 --no-dashboard &
-ip netns exec one $worker --host 10.99.0.1 --local-directory "$1/w1" &
-ip netns exec two $worker --host 10.99.0.2 --local-directory "$1/w2" &
-ip netns exec one {sys.executable} -m tests.autograder.test_two_machines "$1/course"
+ip netns exec one $worker --host 10.99.0.1 --local-directory $folder/w1 &
+ip netns exec two $worker --host 10.99.0.2 --local-directory $folder/w2 &
+ip netns exec one {sys.executable} -m tests.autograder.test_two_machines $folder/course
 """
 
 
