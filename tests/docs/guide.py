@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import tempfile
+import time
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -55,6 +56,8 @@ def commands(text: str) -> list[str]:
 
 def run_all(lines: list[str]) -> list[str]:
     """What each command prints in a folder with a repository of one small lesson."""
+    os.environ["TZ"] = "UTC"  # previews show this machine's time
+    time.tzset()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         lesson = Path("lessons/01_soma/01_soma.py")
         lesson.parent.mkdir(parents=True)
