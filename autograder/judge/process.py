@@ -23,18 +23,31 @@ LONGEST = 2_000  # characters of a sentence, in which the author may have put a 
 
 
 class Names(dict[str, Any]):
-    """A test's global names; those that only the student's answers define are fetched over the wall."""
+    """A test's global names; those that only the student's answers define are fetched over the wall.
+
+    Once a test: a value that was looked at is the value that is compared.
+    """
 
     def __init__(self, answers: Collection[str]) -> None:
         super().__init__(__name__="__main__", __builtins__=builtins, adapter_on=adapter_on)
         self.answers, self.wall = answers, None
+        self.fetched: set[str] = set()
 
     wall: Wall | None
 
     def __missing__(self, name: str) -> Any:
         if self.wall is None or name not in self.answers:
             raise KeyError(name)
-        return self.wall.ask("get", "", name)
+        self[name] = self.wall.ask("get", "", name)
+        self.fetched.add(name)
+        return self[name]
+
+    def end_test(self) -> None:
+        """The next test fetches anew."""
+        for name in self.fetched:
+            self.pop(name, None)
+        self.fetched.clear()
+        self.wall = None
 
 
 class _Main(ModuleType):
@@ -76,7 +89,7 @@ def _judge(names: Names, request: dict[str, Any], lines: list[int]) -> Verdict:
                 names.wall.done()
         except (Incident, OSError):
             pass  # gone after its last answer: the next cell gets a fresh one
-        names.wall = None
+        names.end_test()
     return verdict
 
 

@@ -46,6 +46,7 @@ class Wall:
 
     def _exchange(self, request: dict[str, Any], tensors: dict[str, torch.Tensor]) -> tuple[Any, Any]:
         self.number += 1
+        self.line.settimeout(self.seconds)  # for who does not read what is sent
         try:
             wire.write(self.line, {"number": self.number, **request}, tensors)
         except OSError as error:
@@ -155,6 +156,9 @@ def _exception(described: Any) -> BaseException:
     return error
 
 
+TOLD = {"__name__", "__qualname__", "__doc__", "__module__", "__init__"}
+
+
 class Remote:
     """An object of the student's, by number. Its parts can be had, it can be called; itself it says nothing.
 
@@ -171,6 +175,9 @@ class Remote:
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
             return Remote
+        # By these numpy would read memory where the student points to, and copy and pickle call anything.
+        if name[:2] == name[-2:] == "__" and name not in TOLD:
+            raise AttributeError(f"{name} of an object of the student's is not to be had")
         return _ask(self, "attribute", name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -184,9 +191,6 @@ class Remote:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         _ask(self, "set_item", key, value)
-
-    def __contains__(self, item: Any) -> bool:
-        return _ask(self, "contains", item) is True
 
     def __iter__(self) -> Any:
         return iter(_ask(self, "iterate"))
@@ -210,5 +214,6 @@ def _refuse(self: Remote, *_: Any) -> NoReturn:
     raise wall.incident
 
 
-for _name in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "len", "int", "float", "complex", "index", "array"):
+DECIDING = "eq ne lt le gt ge bool len contains int float complex index"
+for _name in DECIDING.split():
     setattr(Remote, f"__{_name}__", _refuse)

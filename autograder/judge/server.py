@@ -48,10 +48,11 @@ class Server:
             try:
                 value = self._do(request, tensors)
                 # A module that the judge hands over stays here; only its number goes back.
-                reply = {"value": self._handle(value) if request["do"] == "keep" else encoder.encode(value)}
+                reply = self._handle(value) if request["do"] == "keep" else encoder.encode(value)
+                frame = wire.frame({"number": request["number"], "value": reply}, encoder.tensors)
             except BaseException as error:  # KeyboardInterrupt and SystemExit of student code as well
-                encoder, reply = wire.Encoder(self._handle), {"raised": _described(error)}
-            wire.write(line, {"number": request["number"], **reply}, encoder.tensors)
+                frame = wire.frame({"number": request["number"], "raised": _described(error)}, {})
+            line.sendall(frame)
 
     def _do(self, request: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         decoder = wire.Decoder(tensors, lambda value: self._received(value, tensors), _leaf)
@@ -90,9 +91,6 @@ class Server:
 
     def _set_item(self, target: Any, key: Any, value: Any) -> None:
         target[key] = value
-
-    def _contains(self, target: Any, item: Any) -> bool:
-        return item in target
 
     def _iterate(self, target: Any) -> list[Any]:
         return list(islice(iter(target), MAX_ITEMS))

@@ -19,7 +19,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 LENGTHS = struct.Struct(">II")
-MAX_JSON, MAX_TENSORS, MAX_DEPTH = 4 << 20, 1 << 30, 40
+MAX_JSON, MAX_TENSORS, MAX_DEPTH = 4 << 20, 256 << 20, 40
+DTYPES = {str(kind): kind for kind in vars(torch).values() if type(kind) is torch.dtype}
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
 
@@ -37,10 +38,15 @@ class Incident(BaseException):
 
 def write(line: socket.socket, message: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     """Send one frame."""
+    line.sendall(frame(message, tensors))
+
+
+def frame(message: Any, tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """A message as it is sent; raises ValueError where it is too large."""
     text, blob = json.dumps(message).encode(), save(dict(tensors)) if tensors else b""
     if len(text) > MAX_JSON or len(blob) > MAX_TENSORS:
         raise ValueError(f"a value of {len(text) + len(blob)} bytes does not cross the wall")
-    line.sendall(LENGTHS.pack(len(text), len(blob)) + text + blob)
+    return LENGTHS.pack(len(text), len(blob)) + text + blob
 
 
 def read(line: socket.socket, seconds: float | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -85,6 +91,10 @@ def _depth(text: bytes) -> int:
     return deepest
 
 
+CROSSING = {
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+}
 PLAIN = (type(None), bool, int, float, str)
 CONTAINERS: dict[type, str] = {
     list: "list",
@@ -124,7 +134,7 @@ class Encoder:
                 "dict",
                 [[self.encode(k, depth + 1), self.encode(v, depth + 1)] for k, v in value.items()],
             ]
-        if kind in (torch.Tensor, nn.Parameter) and value.layout is torch.strided:
+        if kind in (torch.Tensor, nn.Parameter) and _is_dense(value):
             return self._tensor(value)
         if kind is np.ndarray and value.dtype.kind in "biuf":
             return [
@@ -135,7 +145,7 @@ class Encoder:
         if isinstance(value, np.generic) and kind.__module__ == "numpy" and value.dtype.kind in "biuf":
             return ["scalar", self.keep(torch.from_numpy(np.array([value])))]
         if kind is torch.dtype:
-            return ["dtype", str(value).removeprefix("torch.")]
+            return ["dtype", str(value)]
         if kind is torch.device:
             return ["device", str(value)]
         if kind is slice:
@@ -155,6 +165,11 @@ class Encoder:
         name = str(len(self.tensors))
         self.tensors[name] = value.detach().cpu().contiguous().clone()
         return name
+
+
+def _is_dense(value: torch.Tensor) -> bool:
+    """Whether it has all its values itself, of a kind that crosses: not sparse, quantised or on meta."""
+    return value.layout is torch.strided and value.device.type != "meta" and value.dtype in CROSSING
 
 
 class Decoder:
@@ -195,8 +210,8 @@ class Decoder:
             return self.tensors[content].numpy()[0]
         if kind == "slice":
             return slice(*map(self._decode, content))
-        if kind == "dtype" and type(getattr(torch, content)) is torch.dtype:
-            return getattr(torch, content)
+        if kind == "dtype":
+            return DTYPES[content]
         if kind == "device":
             return torch.device(content)
         return self.handle(value)

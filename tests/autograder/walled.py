@@ -17,10 +17,11 @@ c.TrustedExecute.item_timeout = 10
 
 def run(*cells, **options):
     """What each cell printed in one fresh walled kernel; an exception's name where it raised."""
-    return asyncio.run(_run(cells, options))
+    return asyncio.run(arun(*cells, **options))
 
 
-async def _run(cells, options):
+async def arun(*cells, **options):
+    """The same, for several kernels at a time."""
     manager = AsyncKernelManager(kernel_name="walled")
     await manager.start_kernel(**options)
     client = manager.client()
@@ -52,10 +53,11 @@ def limited(course):
     return course
 
 
-def points(course, student="a", extra=(), **answers):
+def points(course, student="a", extra=(), change=lambda notebook: None, **answers):
     """The points of the two exercises (2 and 3 at most) for these answers and extra cells, and the result."""
     notebook = handed_in(course, **answers)
     notebook.cells[0:0] = extra
+    change(notebook)
     write_notebook(course.notebook("submitted", LESSON, student), notebook)
     graded = grade(course.root, LESSON, student, course.root / ".grading" / "skeleton.db")
     assert not graded.failure, graded.log

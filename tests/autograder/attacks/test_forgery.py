@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_output
 
 from tests.autograder import walled
 from tests.autograder.small_lesson import RIGHT
@@ -66,6 +66,44 @@ FORGERIES = {
     "an attribute bomb": "class B:\n    def __getattr__(s, n): raise MemoryError\n    __repr__ = __str__ = __hash__ = "
     "__getattr__\ndef soma(a, b): return B()",
     "a generator without end": "def soma(a, b):\n    while True: yield 3",
+    "a half surrogate raised": "def soma(a, b): raise ValueError('\\ud800')",
+    "a half surrogate printed": "print('\\ud800')\ndef soma(a, b):\n    print('\\udfff')\n    return 0",
+    "a half surrogate in the answer": "def soma(a, b): return '\ud800'",
+    "memory at an address, for numpy": "class A:\n    __array_interface__ = {'shape': (1,), 'typestr': '<f8', "
+    "'data': (4096, False), 'version': 3}\ndef soma(a, b): return A()",
+    "a float subclass": "class F(float):\n    __eq__ = lambda s, o: True\ndef soma(a, b): return F(0)",
+    "a str subclass": "class S(str):\n    __eq__ = lambda s, o: True\ndef soma(a, b): return S('3')",
+    "a torch function mode": "import torch\nfrom torch.overrides import TorchFunctionMode\n"
+    "class M(TorchFunctionMode):\n    def __torch_function__(s, f, t, a=(), k=None): return True\n"
+    "M().__enter__()" + WRONG,
+    "a namespace that has everything": "class N(dict):\n    def __missing__(s, k): return 3\n"
+    "get_ipython().user_ns = N()" + WRONG,
+    "the tests' helpers redefined": "import builtins\nfor n in ('soma', 'credit', 'dobro', 'assert_'):\n"
+    "    setattr(builtins, n, lambda *a: 3)" + WRONG,
+    "the judge's tools called": "try:\n    credit(1)\nexcept NameError: pass\n"
+    "try:\n    adapter_on\nexcept NameError: pass" + WRONG,
+    "ids of tests and markers in an answer": "### BEGIN HIDDEN TESTS\n# 01_soma-soma-teste\n### END HIDDEN TESTS\n"
+    'def soma(a, b): return """\ndef dobro(x):\n    return 0\n"""',
+    "the server's work replaced": "from autograder.judge.server import Server\nServer._do = lambda s, r, t: True"
+    + WRONG,
+    "every question answered alike": "from autograder.judge.server import Server\nfrom autograder.judge import wire\n"
+    "def serve(s, line):\n    while True:\n        r, _ = wire.read(line)\n        if r['do'] == 'done': return\n"
+    "        wire.write(line, {'number': r['number'], 'value': ['handle', 0, 'int']}, {})\nServer.serve = serve"
+    + WRONG,
+    "an answer before the question": "import json, struct, os\nt = json.dumps({'number': 1, 'value': 3}).encode()\n"
+    "os.write(7, struct.pack('>II', len(t), 0) + t)" + WRONG,
+    "a second answer": "import json, struct, os\ndef soma(a, b):\n    t = json.dumps({'number': 2, 'value': 3}).encode()\n"
+    "    os.write(7, (struct.pack('>II', len(t), 0) + t) * 3)\n    return 0",
+    "the line closed": "import os\ndef soma(a, b):\n    os.close(7)\n    return 3",
+    "a false end of the cell": "k = get_ipython().kernel\ndef soma(a, b):\n"
+    "    k.session.send(k.iopub_socket, 'status', {'execution_state': 'idle'}, parent=k.get_parent())\n    return 0",
+    "a false reply": "k = get_ipython().kernel\ndef soma(a, b):\n    k.session.send(k.shell_stream, 'execute_reply', "
+    "{'status': 'ok', 'execution_count': 1}, parent=k.get_parent())\n    return 0",
+    "a million things in a set": "def soma(a, b): return {i for i in range(10 ** 6)}",
+    "numbers that collide": "def soma(a, b): return {i * (2 ** 61 - 1): 0 for i in range(20_000)}",
+    "tests sought in linecache and modules": "import linecache, sys\ndef soma(a, b):\n"
+    "    text = repr(linecache.cache) + repr([vars(m) for m in list(sys.modules.values()) if 'main' in m.__name__])\n"
+    "    return 3 if 'deve dar ' + '3' in text else 0",
     "the environment says grading": "import os\nif 'NBGRADER_EXECUTION' in os.environ: soma = lambda a, b: 3\nelse:\n"
     "    soma = lambda a, b: 0",
 }
@@ -74,10 +112,20 @@ FORGERIES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", FORGERIES)
 def test_a_forgery_gains_nothing_and_costs_others_nothing(course, attack):
-    (soma, dobro), _ = walled.points(course, soma=FORGERIES[attack], dobro=RIGHT["dobro"])
-    assert soma == 0
+    (soma, dobro), graded = walled.points(course, soma=FORGERIES[attack], dobro=RIGHT["dobro"])
+    assert soma == 0 and "271828" not in said(graded)
     # What an answer does to its own kernel it may do to its own later items, never to anybody else's.
     assert dobro in (0, 3)
+
+
+def said(graded):
+    """All that a submission's cells put out, where a hidden test must not be."""
+    return json.dumps([cell.get("outputs") for cell in json.loads(graded.notebook)["cells"]])
+
+
+def incidents(graded):
+    """What the record of a grading keeps of rules broken."""
+    return json.loads(graded.notebook)["metadata"]["autograder"].get("incidents", [])
 
 
 BOMBS = {
@@ -103,8 +151,9 @@ BOMBS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_takes_its_own_item_and_no_other(course, bomb):
-    (soma, dobro), _ = walled.points(course, soma=BOMBS[bomb], dobro=RIGHT["dobro"])
+    (soma, dobro), graded = walled.points(course, soma=BOMBS[bomb], dobro=RIGHT["dobro"])
     assert (soma, dobro) == (0, 3)
+    assert incidents(graded) or "Error" in said(graded)
 
 
 HONEST = {
@@ -116,6 +165,13 @@ HONEST = {
     "a tensor": "import torch\ndef soma(a, b): return torch.tensor(a) + b",
     "accents": "def adição(x, y): return x + y\ndef soma(a, b): return adição(a, b)",
     "CRLF": "def soma(a, b):\r\n    return a + b\r\n",
+    "a float": "import numpy as np\ndef soma(a, b): return np.float64(a + b)",
+    "a double": "import torch\ndef soma(a, b): return torch.tensor(a, dtype=torch.float64) + b",
+    "a float of 32 bits": "import numpy as np\ndef soma(a, b): return float(np.float32(a) + np.float32(b))",
+    "a module that Colab has": "try:\n    import google.colab\nexcept ImportError:\n    pass\n"
+    "def soma(a, b): return a + b",
+    "lines of Colab": "!pip install -q peft\nfrom google.colab import drive\ndrive.mount('/content/drive')\n"
+    "%cd /content\nimport os\nos.kill(os.getpid(), 9)\ndef soma(a, b): return a + b",
     "files of its own": "open('notas.txt', 'w').write('ok')\ndef soma(a, b): return a + b",
 }
 
@@ -125,6 +181,70 @@ HONEST = {
 def test_honest_work_gets_full_marks(course, style):
     cells = [new_code_cell("%cd /content\nprint('extra')"), new_code_cell("%%capture\n1 + 1")]
     assert walled.points(course, extra=cells, soma=HONEST[style], dobro=RIGHT["dobro"])[0] == (2, 3)
+
+
+def as_colab_saves(notebook):
+    """Colab's own form: nbformat 4.0, no cell ids, metadata and outputs of its own."""
+    notebook.nbformat_minor = 0
+    notebook.metadata["colab"] = {"name": "Cópia", "provenance": []}
+    for number, cell in enumerate(notebook.cells):
+        cell.pop("id")
+        cell.metadata.update(id=f"Xy{number}", outputId=f"0c{number}")
+
+
+def without_metadata(notebook):
+    notebook.metadata.clear()
+    for cell in notebook.cells:
+        cell.metadata.clear()
+
+
+def of_another_kernel(notebook):
+    notebook.metadata["kernelspec"] = {"name": "conda-env-aula-py", "display_name": "x", "language": "python"}
+
+
+def split(notebook):
+    index = next(i for i, cell in enumerate(notebook.cells) if cell.source == RIGHT["soma"])
+    notebook.cells[index].source, rest = RIGHT["soma"].split("\n")
+    notebook.cells.insert(index + 1, new_code_cell(rest))
+
+
+def with_extra_cells(notebook):
+    notebook.cells.insert(1, new_code_cell("def ajuda(a, b):\n    return a + b"))
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("return b + a", "return ajuda(a, b)")
+
+
+def with_windows_lines(notebook):
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("\n", "\r\n")
+
+
+def with_old_outputs(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [new_output("error", ename="Velho", evalue="x", traceback=["x"])]
+
+
+ACCIDENTS = (
+    *(as_colab_saves, without_metadata, of_another_kernel, split),
+    *(with_extra_cells, with_windows_lines, with_old_outputs),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_honest_notebooks_get_full_marks_whatever_happened_to_them(course, accident):
+    assert walled.points(course, change=accident, **RIGHT)[0] == (2, 3)
+
+
+@pytest.mark.slow
+def test_no_attack_left_a_trace(course, fresh_course):
+    """Last of the slow ones: the course is as it was, and an honest submission gets its marks."""
+    for name in ("source", "release", "gradebook.db"):
+        for before in [fresh_course.root / name, *(fresh_course.root / name).rglob("*")]:
+            after = course.root / before.relative_to(fresh_course.root)
+            assert before.is_dir() or before.read_bytes() == after.read_bytes()
+    assert walled.points(course, **RIGHT)[0] == (2, 3)
 
 
 def test_right_wrong_forged_and_dead(course):

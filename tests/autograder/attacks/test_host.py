@@ -1,10 +1,14 @@
 """Attacks on the machine, the course and the others, run inside a walled kernel: each must be stopped there."""
 
+import asyncio
 import os
+import socket
 
 import pytest
+from traitlets.config import Config
 
 from autograder.course import configure
+from autograder.runtime.client import ensure_zygote
 from tests.autograder import walled
 
 # Each prints "owned" where it got through; any exception is a wall that held.
@@ -51,6 +55,31 @@ ATTACKS = {
     "a device": "import os; os.mknod('/tmp/disk', 0o60666, os.makedev(254, 0)); open('/tmp/disk'); print('owned')",
     "a sysctl": "open('/proc/sys/kernel/hostname', 'w').write('x'); print('owned')",
     "raise a limit": "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (99999, 99999)); print('owned')",
+    "read another's memory": "{call}(310, {pid}, 0, 0, 0, 0, 0)",
+    "write another's memory": "{call}(311, {pid}, 0, 0, 0, 0, 0)",
+    "a handle on a process": "{call}(434, {pid}, 0)",
+    "a file by its handle": "{call}(303, -100, b'/', 0, 0, 0)",
+    "clone3": "{call}(435, 0, 0)",
+    "a kernel module": "{call}(175, 0, 0, b'')",
+    "the machine's name": "{call}(170, b'x', 1)",
+    "the clock": "import time; time.clock_settime(time.CLOCK_REALTIME, 0); print('owned')",
+    "asynchronous disk access": "{call}(206, 8, 0)",
+    "the kernel's log": "{call}(103, 3, 0, 0)",
+    "a higher priority": "import os; os.nice(-5); print('owned')",
+    "real-time scheduling": "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); print('owned')",
+    "the buses and the firmware": "import os; os.listdir('/sys'); print('owned')",
+    "where a core is dumped": "open('/proc/sys/kernel/core_pattern', 'w').write('x'); print('owned')",
+    "the machine's memory": "open('/dev/mem', 'rb').read(1); print('owned')",
+    "sysrq": "open('/proc/sysrq-trigger', 'w').write('h'); print('owned')",
+    "a file that the grader left open": "import os\nfor n in os.listdir('/proc/self/fd'):\n"
+    "    try: place = os.readlink(f'/proc/self/fd/{{n}}')\n    except OSError: continue\n"
+    "    if place.startswith('/') and not place.startswith(('/proc', '/dev/')): print('owned', place)",
+    "mounts outside": "print('owned' if {folder!r} in open('/proc/self/mountinfo').read() else '')",
+    "a program with more rights": "import subprocess; print('owned' if subprocess.run(['su', '-c', 'id -u'], "
+    "capture_output=True, stdin=subprocess.DEVNULL, timeout=5).stdout.strip() == b'0' else '')",
+    "site-packages renamed": "import os, torch; os.rename(os.path.dirname(torch.__file__), '/tmp/torch'); print('owned')",
+    "the models' cache": "import os; p = os.environ.get('TOOLKIT_CACHE') or '/root/.cache/aula-peft'; "
+    "open(p + '/evil', 'w'); print('owned')",
     "fill the disk": "f = open('/tmp/big', 'wb')\nfor _ in range(2000): f.write(bytes(1 << 20))\nprint('owned')",
     "fill the inodes": "for n in range(50_000): open(f'/dev/shm/{{n}}', 'w')\nprint('owned')",
     "open files without end": "files = [open('/dev/null') for _ in range(5_000)]; print('owned')",
@@ -64,12 +93,6 @@ CALL = "(lambda *a: print('owned' if __import__('ctypes').CDLL(None).syscall(*a)
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """What each attack printed; all in one kernel, whose grader has a secret and listens on loopback."""
-    import socket
-
-    from traitlets.config import Config
-
-    from autograder.runtime.client import ensure_zygote
-
     folder = tmp_path_factory.mktemp("course")
     configure(Config(), folder)
     (folder / "gradebook.db").write_text("secret")
@@ -100,14 +123,55 @@ def test_the_attack_is_stopped(stopped, attack):
 def test_nothing_outlives_its_kernel(tmp_path):
     """A daemon with a session of its own is dead when the kernel is shut down."""
     name = f"orphan{os.getpid()}"
-    from traitlets.config import Config
-
     configure(Config(), tmp_path)
     daemon = f"import subprocess; subprocess.Popen(['bash', '-c', 'exec -a {name} sleep 99'], start_new_session=True)"
     seen = f"import subprocess; print(subprocess.run(['pgrep', '-f', '^{name}'], capture_output=True).returncode)"
     assert walled.run(daemon, "import time; time.sleep(0.5)", seen)[-1] == "0"
     running = [_command(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     assert not [command for command in running if command.startswith(name)]
+
+
+def test_a_kernel_leaves_nothing_for_the_next(tmp_path):
+    configure(Config(), tmp_path)
+    places = [
+        "~/x",
+        "/tmp/x",
+        "/dev/shm/x",
+        "~/.cache/huggingface/x",
+        "~/.ipython/profile_default/startup/x.py",
+    ]
+    write = (
+        f"import os\nfor p in map(os.path.expanduser, {places}):\n"
+        "    os.makedirs(os.path.dirname(p), exist_ok=True); open(p, 'w').write('owned')"
+    )
+    poison = "import torch, builtins, sys; torch.marked = builtins.marked = sys.marked = 'owned'"
+    read = (
+        f"import os\nprint([p for p in map(os.path.expanduser, {places}) if os.path.exists(p)], "
+        "[hasattr(m, 'marked') for m in map(__import__, ('torch', 'builtins', 'sys'))])"
+    )
+    assert walled.run(write, poison, read)[-1].endswith("[True, True, True]")
+    assert walled.run(read) == ["[] [False, False, False]"]
+
+
+def test_two_kernels_at_a_time_do_not_meet(tmp_path):
+    """Neither by abstract sockets nor by System V shared memory nor in /dev/shm."""
+    configure(Config(), tmp_path)
+    offer = (
+        "import socket, ctypes, time; s = socket.socket(socket.AF_UNIX); s.bind('\\0meeting'); s.listen()\n"
+        "open('/dev/shm/meeting', 'w').write('x')\n"
+        "print(ctypes.CDLL(None).shmget(4711, 4096, 0o1666) >= 0); time.sleep(8)"
+    )
+    seek = (
+        "import socket, ctypes, os, time; time.sleep(4)\nif os.path.exists('/dev/shm/meeting'): print('owned')\n"
+        "if ctypes.CDLL(None).shmget(4711, 4096, 0) >= 0: print('owned')\n"
+        "try:\n    socket.socket(socket.AF_UNIX).connect('\\0meeting'); print('owned')\nexcept OSError: pass"
+    )
+
+    async def both():
+        return await asyncio.gather(walled.arun(offer), walled.arun(seek))
+
+    (offered,), (found,) = asyncio.run(both())
+    assert offered == "True" and found == ""
 
 
 def _command(pid):

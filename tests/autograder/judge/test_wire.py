@@ -1,15 +1,25 @@
 """Values survive the wall exactly, and what no honest side sends is an incident."""
 
+import copy
+import itertools
+import json
+import math
+import pickle
 import socket
 import struct
+import threading
 from collections import OrderedDict
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from autograder.judge import wire
+from autograder.judge.process import Names
 from autograder.judge.remote import Remote, Wall
+from autograder.judge.server import Server
+from tests.autograder.judge.beside import served
 
 
 def there_and_back(value):
@@ -82,10 +92,137 @@ def test_a_bad_frame_is_an_incident(frame):
             wire.read(right, 5)
 
 
-@pytest.mark.parametrize(
-    "test", [bool, len, int, float, lambda r: r == 1, lambda r: r < 1, lambda r: r != 1, hash]
-)
-def test_an_opaque_object_decides_nothing(test):
-    line, _other = socket.socketpair()
-    with pytest.raises((wire.Incident, TypeError)):
-        test(Remote(Wall(line, 1), 0, "Any"))
+class Liar:
+    """Equal to all, true, as long as you like; to numpy an array at an address of its choice."""
+
+    __array_interface__: ClassVar = {"shape": (1,), "typestr": "<f8", "data": (4096, False), "version": 3}
+    __eq__ = __ne__ = __lt__ = __gt__ = __contains__ = __bool__ = lambda *_: True
+    __len__ = __index__ = __int__ = lambda self: 3
+    __float__ = lambda self: 3.0  # noqa: E731
+    __hash__ = lambda self: 3  # noqa: E731
+    __getattr__ = lambda self, name: lambda *_, **__: 3.0  # noqa: E731
+
+
+DECISIONS = {
+    "truth": bool,
+    "length": len,
+    "int": int,
+    "float": float,
+    "equal": lambda r: r == 3,
+    "unequal": lambda r: r != 4,
+    "less": lambda r: r < 4,
+    "greater, reflected": lambda r: r > 2,
+    "contains": lambda r: 1 in r,
+    "contained": lambda r: r in [3],
+    "hash": hash,
+    "dict key": lambda r: {3: 1}[r],
+    "index": lambda r: [0, 1, 2, 3][r],
+    "isclose": lambda r: math.isclose(r, 3),
+    "sum": lambda r: sum([r, 1]),
+    "round": round,
+    "numpy": lambda r: np.allclose(r, 3),
+    "tensor": torch.tensor,
+    "as tensor": torch.as_tensor,
+    "torch": lambda r: torch.allclose(r, torch.tensor(3.0)),
+    "format": lambda r: f"{r:.2f}",
+    "deepcopy": copy.deepcopy,
+    "pickle": pickle.dumps,
+}
+
+
+@pytest.mark.parametrize("decide", DECISIONS.values(), ids=DECISIONS)
+def test_an_opaque_object_decides_nothing(decide):
+    with served(liar=Liar()) as wall:
+        remote = wall.ask("get", "", "liar")
+        assert type(remote) is Remote
+        with pytest.raises((wire.Incident, TypeError, AttributeError, copy.Error, pickle.PicklingError)):
+            decide(remote)
+
+
+def test_a_value_that_was_looked_at_is_the_value_that_is_compared():
+    """The student's process gives another number each time that it is asked."""
+    counter = itertools.count()
+
+    class Changing(dict):
+        def __getitem__(self, name):
+            return next(counter)
+
+    here, there = socket.socketpair()
+    with here, there:
+        threading.Thread(target=Server(Changing()).serve, args=(there,), daemon=True).start()
+        names = Names({"resposta"})
+        for number in (0, 1):
+            names.wall = Wall(here, 5)
+            exec(f"assert resposta == {number} and resposta == {number}", names)
+            names.end_test()
+
+
+LIES = {
+    "a dtype that is a module": ["dtype", "onnx"],
+    "a handle that is no number": ["handle", "0", "int"],
+    "a tensor that is not there": ["tensor", "7", {}],
+    "a key that cannot be one": ["dict", [[["list", []], 1]]],
+    "a pickle": ["pickle", "gASVBQAAAAAAAAB9lC4="],
+    "an object": {"__class__": "int"},
+    "half a pair": ["dict", [[1]]],
+    "a device": ["device", "warp:0"],
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_lie_in_place_of_a_value_is_an_incident(lie):
+    here, there = socket.socketpair()
+    with here, there:
+        wire.write(there, {"number": 1, "value": lie}, {})
+        with pytest.raises(wire.Incident):
+            Wall(here, 2).ask("get", "", "x")
+
+
+HEADERS = {
+    "offsets beyond the end": {"0": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}},
+    "a shape without its bytes": {"0": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4]}},
+    "a negative shape": {"0": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
+    "an overflow": {"0": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 4]}},
+    "an unknown dtype": {"0": {"dtype": "OBJ", "shape": [1], "data_offsets": [0, 4]}},
+    "overlapping": {str(n): {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in (0, 1)},
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_a_false_tensor_header_is_an_incident(header):
+    text = json.dumps(header).encode()
+    blob = struct.pack("<Q", len(text)) + text + bytes(4)
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(struct.pack(">II", 2, len(blob)) + b"{}" + blob)
+        with pytest.raises(wire.Incident):
+            wire.read(here, 2)
+
+
+OPAQUE = {
+    "sparse": torch.eye(2).to_sparse(),
+    "meta": torch.empty(2, device="meta"),
+    "quantised": torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8),
+    "a tensor subclass": torch.zeros(2).as_subclass(type("Tensor", (torch.Tensor,), {})),
+    "a float subclass": type("float", (float,), {"__eq__": lambda *_: True})(3),
+    "a str subclass": type("str", (str,), {"__eq__": lambda *_: True})("a"),
+}
+
+
+@pytest.mark.parametrize("value", OPAQUE.values(), ids=OPAQUE)
+def test_what_is_not_exactly_a_plain_value_or_a_dense_tensor_is_opaque(value):
+    with served(value=value) as wall:
+        assert type(wall.ask("get", "", "value")) is Remote
+
+
+def test_a_view_of_any_strides_comes_as_its_own_values():
+    base = torch.arange(10.0)
+    for view in (base[::3], base.expand(5, 10), base.as_strided((2, 2), (1, 0)), base.flip(0)):
+        with served(view=view) as wall:
+            assert torch.equal(wall.ask("get", "", "view"), view)
+
+
+def test_who_does_not_read_is_given_up_within_the_time():
+    here, there = socket.socketpair()
+    with here, there, pytest.raises(wire.Incident):
+        Wall(here, 0.2).ask("get", "", torch.zeros(10**6))
