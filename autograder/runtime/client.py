@@ -21,7 +21,7 @@ from autograder.runtime.zygote import MESSAGE
 
 SOCKET_VARIABLE = "AUTOGRADER_ZYGOTE"
 WEAKER_VARIABLE = "AUTOGRADER_WEAKER_SANDBOX"
-START_SECONDS = 120
+START_SECONDS = 300  # on a machine that has much else to do
 
 
 def ensure_zygote() -> str:
@@ -130,7 +130,7 @@ class Walled:
     def _news(self) -> Mapping[str, Any]:
         try:
             text = self.connection.recv(MESSAGE)
-        except ConnectionError:  # the warm parent is dead
+        except (ConnectionError, TimeoutError):  # the warm parent is dead, or as good as dead
             text = b""
         news: Mapping[str, Any] = json.loads(text) if text else {"ended": -1}
         self.exit_code = news.get("ended", self.exit_code)
