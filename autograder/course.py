@@ -37,6 +37,7 @@ configure(c, Path(__file__).parent)
 
 # Your own settings go below, for example:
 # c.Execute.timeout = 60  # seconds a cell may take
+# c.CourseDirectory.db_url = "postgresql+psycopg://user@host/database"  # then: pip install 'psycopg[binary]'
 # c.LatePolicy.penalty_method = "percent"  # with percent_a_day, grace_minutes and most_percent; also "zero"
 '''
 

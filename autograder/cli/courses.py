@@ -12,7 +12,7 @@ from autograder.cli.grading import grade
 from autograder.cli.shared import CourseFolder, Json, LessonName, console, say, say_json
 from autograder.course import CONFIG_FILE, Course
 from autograder.generated_class import write_class
-from autograder.runtime.doctor import examine
+from autograder.runtime.doctor import REMEDIES, examine
 from autograder.runtime.sandbox import PROTECTIONS
 from autograder.sample_class import write_sample_class
 
@@ -116,5 +116,6 @@ def doctor(as_json: Json = False) -> None:
         say_json(missing)
     else:
         for name, reason in missing.items():
-            console.print(f"{name}: {'holds' if not reason else f'MISSING ({PROTECTIONS[name]}). {reason}'}")
+            lacking = f"MISSING ({PROTECTIONS[name]}). {reason} To have it: {REMEDIES[name]}."
+            console.print(f"{name}: {lacking if reason else 'holds'}", markup=False)
     raise typer.Exit(1 if any(missing.values()) else 0)

@@ -35,7 +35,9 @@ def ensure_zygote() -> str:
 
 def _start_zygote() -> str:
     if sys.platform != "linux":
-        raise Refusal("Student code is run only on Linux, walled in: grade in a Linux machine or container.")
+        engine = next(filter(shutil.which, ("docker", "podman")), "")
+        there = f"in a container ({engine} is here; start it with --privileged)" if engine else "on Linux"
+        raise Refusal(f"Student code is run only on Linux, walled in: install and run this {there}.")
     folder = tempfile.mkdtemp(prefix="zygote-")
     path = f"{folder}/socket"
     # No secret of the grader's environment: every student's process inherits what this one has.

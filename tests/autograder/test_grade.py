@@ -161,9 +161,22 @@ def test_the_csv_starts_no_formula_and_reads_back(course):
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
+FORGED = """
+k = get_ipython().kernel
+def forge(kind, **content):
+    k.session.send(k.iopub_socket, kind, content, parent=k.get_parent())
+data = {'image/png': 'x" onerror="alert(4)', 'text/plain': '<script>alert(5)</script>'}
+forge('stream', name='stdout"><script>alert(6)</script>', text='<script>alert(7)</script>')
+forge('display_data', data=data, metadata={'image/png': {'width': '1" onload="alert(8)'}})
+forge('execute_result', data=data, metadata={}, execution_count='<script>alert(9)</script>')
+forge('execute_input', code='1', execution_count='<script>alert(10)</script>')
+forge('error', ename='<script>alert(11)</script>', evalue='<img src=x onerror=alert(12)>', traceback=['<script>'])
+"""
+
+
 def test_no_page_runs_what_a_student_wrote(course):
     svg = "<svg><script>alert(1)</script></svg>"
-    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('{svg}'))"
+    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('{svg}'))\n{FORGED}"
     answers = {**RIGHT, "soma": f"{shows}\nprint('\\x1b]0;x\\x07{ATTACK}')\n{RIGHT['soma']}"}
     notebook = handed_in(course, **answers, aberta=f"Resposta {ATTACK} [x](javascript:alert(3))")
     assert grade_here(course, "a", notebook).scores[f"{LESSON}-soma-teste"] == 2
@@ -175,9 +188,15 @@ def test_no_page_runs_what_a_student_wrote(course):
         parsed = BeautifulSoup(html, "html.parser")
         assert "Resposta" in parsed.text
         assert not any("alert" in script.text for script in parsed.find_all("script"))
-        assert not parsed.find_all(onerror=True)
+        assert not [
+            tag
+            for tag in parsed.find_all(True)
+            if any(name.startswith("on") for name in tag.attrs) and "alert" in str(tag.attrs)
+        ]
         assert not [a for a in parsed.find_all("a", href=True) if a["href"].startswith("javascript")]
     assert "\x1b" not in page
+    policy = BeautifulSoup(page, "html.parser").find("meta", {"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none'") and "script-src" not in policy["content"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Rebuild: the student's answers and nothing else of a submission; kind to accidents, deaf to tricks."""
 
+import time
 from copy import deepcopy
 
 import nbformat
@@ -213,6 +214,18 @@ def test_lines_for_colab_do_nothing_and_the_rest_of_their_cell_runs(line):
     notebook = rebuilt(cell, *answered().values())
     assert notebook.cells[1].source == f"import os\n{indent}pass\nk = 1"
     assert "reinício" in note(notebook)
+
+
+def test_no_line_takes_long_to_be_recognised():
+    """Nested quantifiers would need hours for such a line."""
+    started = time.process_time()
+    rebuilt(new_code_cell("x.do_shutdown()" * 50_000, id="x"), *answered().values())
+    assert time.process_time() - started < 10
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_file_from_being_written():
+    cells = answered({**ANSWERS, SOMA: "def soma(a, b):\n    return '\ud800'"})
+    assert "return '?'" in nbformat.writes(rebuilt(*cells.values())).encode().decode()
 
 
 def test_ordinary_code_is_left_alone():

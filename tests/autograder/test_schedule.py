@@ -1,5 +1,6 @@
 """Grading over many processes: nothing lost or doubled, whoever dies; nothing done again without need."""
 
+import contextlib
 import json
 import os
 import random
@@ -102,9 +103,11 @@ def test_workers_killed_at_random_lose_and_double_nothing(course, monkeypatch):
         stop = threading.Event()
 
         def kill_now_and_then():
-            while not stop.wait(random.uniform(4, 6)):
-                pids = list(client.run(os.getpid).values())
-                os.kill(random.choice(pids), signal.SIGKILL)
+            for _ in range(6):
+                if stop.wait(random.uniform(2, 5)):
+                    return
+                with contextlib.suppress(Exception):  # one that is just being replaced does not answer
+                    os.kill(random.choice(list(client.run(os.getpid).values())), signal.SIGKILL)
 
         threading.Thread(target=kill_now_and_then, daemon=True).start()
         graded = list(results)
