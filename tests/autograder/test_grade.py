@@ -170,7 +170,7 @@ forge('stream', name='stdout"><script>alert(6)</script>', text='<script>alert(7)
 forge('display_data', data=data, metadata={'image/png': {'width': '1" onload="alert(8)'}})
 forge('execute_result', data=data, metadata={}, execution_count='<script>alert(9)</script>')
 forge('execute_input', code='1', execution_count='<script>alert(10)</script>')
-forge('error', ename='<script>alert(11)</script>', evalue='<img src=x onerror=alert(12)>', traceback=['<script>'])
+forge('error', ename='<script>x</script>', evalue='<img src=x onerror=alert(12)>', traceback=['<script>'])
 """
 
 
