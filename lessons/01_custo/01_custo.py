@@ -566,7 +566,7 @@ tight = fit(t4_plan("TucanoBR/Tucano-1b1", Full(), checkpointing=True), "T4")
 print("\nPara o ajuste completo do Tucano-1b1 caber:", *(f"\n  {fix}" for fix in tight.fixes[:3]))
 
 # %% [markdown]
-# **Leitura do resultado.** Com uma sequência de 512 tokens e recomputação. Na coluna do ajuste completo, o limite da T4 fica entre o modelo de 630 milhões e o de 1,1 bilhão. O de 7 bilhões só entra com folga no QLoRA. "No limite" quer dizer que a previsão tem uma faixa, e a memória da placa cai dentro dela. Embaixo, as saídas para o que não coube: repare que trocar de otimizador também é uma.
+# **Leitura do resultado.** Com uma sequência de 512 tokens e recomputação. Na coluna do ajuste completo, o limite da T4 passa pelo modelo de 630 milhões; o de 1,1 bilhão já não cabe. O de 7 bilhões só entra com folga no QLoRA. "No limite" quer dizer que a previsão tem uma faixa, e a memória da placa cai dentro dela. Embaixo, as saídas para o que não coube: repare que trocar de otimizador também é uma.
 #
 # Agora as frases que aparecem em aulas, artigos e anúncios. Cada uma é **calculada**, e não citada: a coluna "condição" diz em que caso ela vale.
 

@@ -270,7 +270,7 @@ levels = bnb.dequantize_4bit(packed, state).flatten()[:64].unique()
 print(f"{'NF4':<10} {'':>9} {'':>9} {'':>9} {'':>12} {float(levels.diff().min()):23.1e}")
 
 # %% [markdown]
-# **Leitura do resultado.** Em bf16 o peso **não sai do lugar**: cada passo é menor que metade do espaço até o vizinho, e o arredondamento o engole. Em fp16 ele anda, mas já com erro; em fp32, anda o que devia. Na última linha, a menor distância entre dois valores de um bloco NF4: o peso teria de juntar uma centena de passos para mudar de código. É por isso que ninguém treina o peso quantizado, e por isso que os adaptadores ficam em fp32. Tabelas que dizem "adaptadores em FP16" descrevem outra biblioteca, ou um treino que perde passos. Custa pouco: 16 bytes por parâmetro **treinado**, que é menos de 1 % deles.
+# **Leitura do resultado.** Em bf16 o peso **não sai do lugar**: cada passo é menor que metade do espaço até o vizinho, e o arredondamento o engole. Em fp16 ele anda, mas já com erro; em fp32, anda o que devia. Na última linha, a menor distância entre dois valores de um bloco NF4: o peso teria de juntar mais de cem passos para mudar de código. É por isso que ninguém treina o peso quantizado, e por isso que os adaptadores ficam em fp32. Tabelas que dizem "adaptadores em FP16" descrevem outra biblioteca, ou um treino que perde passos. Custa pouco: 16 bytes por parâmetro **treinado**, e esses são uns poucos por cento do modelo, ou menos.
 
 # %% [markdown]
 # ## 2. O caminho de volta
@@ -470,7 +470,29 @@ for tokens in (1, 16, 64) if reduced else (1, 16, 64, 256, 1024, 2048):
     print(f"{tokens:6d} {1e3 * plain:9.2f} ms {1e3 * packed_time:9.2f} ms {ratios[tokens]:6.2f}")
 
 # %% [markdown]
-# **Leitura do resultado.** Com um token só, a camada em 4 bits leva muitas vezes o tempo da densa: quase tudo é desquantizar. Com milhares de tokens a conta domina e a razão cai para perto de 1. Daí duas lições: QLoRA **não mantém** a velocidade do LoRA, e lotes maiores (ou textos mais longos) diminuem a diferença. Nunca espere uma razão abaixo de 1: desquantizar é trabalho a mais, em qualquer máquina. Se ela aparece, a medida foi perturbada por outro programa; rode de novo.
+# **Leitura do resultado.** Com um token só, a camada em 4 bits leva muitas vezes o tempo da densa: quase tudo é desquantizar. Com muitos tokens a conta domina, e a razão cai para perto de 1. (Nunca espere menos que 1, a não ser por ruído: desquantizar é trabalho a mais, em qualquer máquina.)
+#
+# Quão depressa ela cai depende da máquina. Desquantizar é ir e vir da **memória**: ler meio byte, escrever dois. O produto é **conta**: $2 \cdot \text{tokens}$ operações por peso. Uma GPU, rápida em conta, sente mais a memória. No papel, com os picos das fichas:
+
+# %%
+CARDS_ON_PAPER = {
+    "T4": (65e12, 320e9),
+    "A100": (312e12, 2.0e12),
+}  # operações por segundo em 16 bits, bytes por segundo
+print(
+    f"{'tokens':>6}"
+    + "".join(f"{card:>8}" for card in CARDS_ON_PAPER)
+    + "   (razão entre 4 bits e denso, no papel)"
+)
+for tokens in (64, 256, 512, 2048, 8192):
+    cells = []
+    for speed, bandwidth in CARDS_ON_PAPER.values():
+        dense_time = max(2 * tokens / speed, 2 / bandwidth)  # por peso: a conta, ou ler os 2 bytes
+        cells.append((dense_time + (0.516 + 2) / bandwidth) / dense_time)
+    print(f"{tokens:6d}" + "".join(f"{cell:8.2f}" for cell in cells))
+
+# %% [markdown]
+# **Leitura do resultado.** Com 512 tokens por passagem, a conta de papel dá de uma vez e um terço a uma vez e meia; com milhares, o preço some; com poucas dezenas, dobra. Daí duas lições: QLoRA **não mantém**, em geral, a velocidade do LoRA, e lotes maiores ou textos mais longos diluem o preço. Na sua CPU, lenta em conta, ele pode nem aparecer num treino com centenas de tokens por passo, e aparecer inteiro na hora de gerar texto, um token por vez.
 
 # %% [markdown]
 # ## 4. Preparar o modelo
@@ -867,7 +889,7 @@ for kind in (bitsandbytes.optim.AdamW32bit, bitsandbytes.optim.PagedAdamW32bit):
 # %% [markdown]
 # ## 6. O treino que não aprende e não reclama
 #
-# Uma história verdadeira, de quando este curso era preparado. Um QLoRA treinava bem na CPU. Alguém acrescentou uma avaliação antes do treino, para ter o "antes" da tabela, e a perda parou de cair. Nenhum erro. Os adaptadores mudavam de nome, de posto, de taxa; a perda, não. O que você faria?
+# O defeito é verdadeiro, e apareceu quando este curso era preparado; a história, contada depois, fica em ordem. Um QLoRA treinava bem na CPU. Alguém acrescentou uma avaliação antes do treino, para ter o "antes" da tabela, e a perda parou de cair. Nenhum erro. Os adaptadores mudavam de nome, de posto, de taxa; a perda, não. O que você faria?
 #
 # 1. **Ver o sintoma mais de perto.** A perda não cai; os parâmetros mudam? Não. Há gradiente? A norma é exatamente `0.0`. Não é pequena: é zero. Zero exato quase nunca é um problema de taxa de aprendizado; é um **fio cortado**.
 # 2. **Achar a menor diferença.** Sem a avaliação, há gradiente. Com ela, não. E basta uma passagem em modo de avaliação, mesmo sem gerar texto.
@@ -1009,12 +1031,13 @@ print(f"\nesta CPU tem AVX512-BF16: {'sim' if bnb.has_avx512bf16() else 'não'}"
 # %% [markdown]
 # ## 7. Os três treinos
 #
-# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno, com poucos passos. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
+# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno, com poucos passos: uns dez minutos ao todo. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
 
 # %%
 from dataclasses import replace
 
 from toolkit import base_model, clauses, train
+from toolkit.data import collate, encode_all
 from toolkit.recipe import TrainingError
 
 MODELS = {"cpu": "", "t4": "TucanoBR/Tucano-1b1", "big": "Qwen/Qwen2.5-7B-Instruct"}
@@ -1044,13 +1067,21 @@ def stored_bits(model):
     return 8 * size / numbers, ", ".join(sorted(trained))
 
 
-runs, plans, stored = {}, {}, {}
+sizes = [len(e.ids) - e.prompt_length for e in encode_all(base.tokenizer, held_out, 1024)]
+guess = math.log(12) * len(sizes) / sum(sizes)
+print(f"perda por token de quem só decorou a lista dos doze tipos, e chuta: {guess:.2f}")
+
+runs, stored = {}, {}
 for label, (method, rate) in METHODS.items():
-    plans[label] = base.plan(method, batch=4, seq_len=1024, checkpointing=machine.profile != "cpu")
+    paged = label == "QLoRA" and device == "cuda"  # sem GPU, o mesmo AdamW nos três: só a base muda
+    plan = base.plan(
+        method, batch=4, seq_len=1024, checkpointing=machine.profile != "cpu",
+        optimizer="paged_adamw_32bit" if paged else "adamw",
+    )  # fmt: skip
     print(f"\n{label}")
     try:
         run = train(
-            plans[label], task.train, base, steps=steps, learning_rate=rate, validation=held_out,
+            plan, task.train, base, steps=steps, learning_rate=rate, validation=held_out,
             metric=task.metric(base.tokenizer, test),
         )  # fmt: skip
     except TrainingError as refusal:
@@ -1060,13 +1091,12 @@ for label, (method, rate) in METHODS.items():
         stored[label] = stored_bits(run.model)
     # dos três modelos, guarda-se um só: a memória é pouca
     runs[label] = run if label == "QLoRA" else replace(run, model=None)
+    del run
 
 # %% [markdown]
 # Antes de olhar os números, o alarme: há gradiente depois de uma avaliação?
 
 # %%
-from toolkit.data import collate, encode_all
-
 tokens = collate(encode_all(base.tokenizer, task.train[:2], 1024), base.tokenizer.pad_token_id)
 model = runs["QLoRA"].model.train()
 tokens = {name: tensor.to(model.device) for name, tensor in tokens.items()}
@@ -1083,15 +1113,19 @@ model.eval()
 model.zero_grad()
 
 # %%
-from rich import print as rich_print
+from toolkit import compare
 
-from toolkit import plot_loss, table
-
-rich_print(table(runs))
-plot_loss(runs)
+compare(runs)
 
 # %% [markdown]
-# **Leitura do resultado.** Olhe três linhas. Os **tokens/s**: o LoRA é mais rápido que o ajuste completo, e o QLoRA, mais lento que o LoRA. A **macro-F1**: LoRA e QLoRA ficam perto um do outro, os dois bem acima do modelo sem treino (a coluna do QLoRA começa do modelo já quantizado). E o **pico**: na CPU, que mede o processo inteiro, o QLoRA quase não aparece, porque o modelo é pequeno, os pesos desquantizados passam pela memória e as ativações são as mesmas. Memória de GPU se mede numa GPU, ou se calcula, como abaixo. Se a perda do QLoRA não cai e a das outras cai, volte à seção 6.
+# **Leitura do resultado.** Olhe quatro linhas.
+#
+# - A **perda na validação** despenca nos três, e LoRA e QLoRA terminam perto um do outro, embora o QLoRA comece de um modelo já quantizado. Compare-a com a de quem só decorou a lista: acima dela, o modelo aprendeu o **formato** da resposta e ainda não os tipos.
+# - Por isso a **macro-F1** diz pouco na CPU: com duas dúzias de passos ela ainda anda pelo acaso (0,08), e com 36 cláusulas oscila alguns centésimos por sorte. Na T4, com mais passos, é ela que conta.
+# - Os **tokens/s**: o LoRA passa o ajuste completo, porque não calcula o gradiente dos pesos. O QLoRA fica perto do LoRA na CPU, pela razão da seção 3, e abaixo dele numa GPU.
+# - O **pico**: na CPU, que mede o processo inteiro, a economia do QLoRA quase não aparece, porque o modelo é pequeno, os pesos desquantizados passam pela memória e as ativações são as mesmas. Memória de GPU se mede numa GPU, ou se calcula, como abaixo.
+#
+# Se a perda do QLoRA não cai e a das outras cai, volte à seção 6.
 
 # %%
 PARTS = {
@@ -1132,7 +1166,6 @@ def three(model, seq_len, **changes):
 
 
 length = 64 if reduced else 512
-memory_table(f"{base.name}, como treinado acima", plans)
 by_part = memory_table(
     f"{LARGE.name}, {length} tokens, com recomputação", three(LARGE, length, checkpointing=True)
 )
@@ -1157,7 +1190,7 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** No modelo grande, o ajuste completo gasta quase tudo com pesos, gradientes e otimizador, e passa longe da T4. O LoRA apaga gradientes e otimizador e fica com a **base**, que já encosta no limite. O QLoRA encolhe a base em quase quatro vezes. No modelo pequeno em fp32 o retrato é outro: ativações e logits dominam, e os três ficam parecidos. É a mesma conta; mudou o que pesa. Previsto e simulado devem concordar a poucos por cento.
+# **Leitura do resultado.** No modelo grande, o ajuste completo gasta quase tudo com pesos, gradientes e otimizador, e passa longe da T4. O LoRA apaga gradientes e otimizador e fica com a **base**, que já encosta no limite. O QLoRA encolhe a base em quase quatro vezes. No modelo pequeno que você treinou, em fp32, o retrato é outro: ativações e logits dominam. É a mesma conta; mudou o que pesa. Previsto e simulado devem concordar a poucos por cento.
 
 # %% [markdown]
 # ## 8. A tabela de sempre, conferida
@@ -1225,7 +1258,8 @@ for name in (
 print("\nDESEMPENHO E VELOCIDADE (medidos acima)")
 for label, run in runs.items():
     print(
-        f"   {label:<9} macro-F1 {run.before['macro-F1']:.2f} → {run.after['macro-F1']:.2f}"
+        f"   {label:<9} perda {run.validation[0][1]:.3f} → {run.validation[-1][1]:.3f}"
+        f"   macro-F1 {run.before['macro-F1']:.2f} → {run.after['macro-F1']:.2f}"
         f"   {run.tokens_per_second:6.0f} tokens/s"
     )
 print(
@@ -1239,8 +1273,8 @@ print(
 # - **Parâmetros treináveis.** Errado na `peft`: os dois em **fp32** (seção 1).
 # - **Memória.** "Até 3" e "até 16 vezes" valem onde os pesos dominam: modelo grande, texto curto, recomputação. Ali até se passa disso. No modelo de 160 milhões, ou no de 7 bilhões com textos longos sem recomputação, a vantagem sobre o LoRA cai a menos de uma vez e meia: as ativações são as mesmas. E as 16 dependem também de como o outro lado é contado (o Adam em 16 ou em 32 bits).
 # - **Hardware.** Certo, e é a razão de o QLoRA existir.
-# - **Desempenho.** Na nossa tarefa, LoRA e QLoRA terminaram próximos. Com tão poucos exemplos de teste, diferenças de alguns centésimos de macro-F1 são ruído; afirmar "mínima" pede mais sementes e mais tarefas.
-# - **Velocidade.** **Errado.** O QLoRA é mais lento que o LoRA na mesma máquina (seção 3). Só ganha tempo quando a memória poupada deixa usar um lote maior, ou quando a alternativa é não treinar.
+# - **Desempenho.** A perda do QLoRA terminou perto da do LoRA, como promete o quadro. Mas com uma semente, poucos passos e 36 cláusulas isso é um indício, não uma prova: diferenças de alguns centésimos são ruído, e afirmar "mínima" pede mais sementes e mais tarefas. O artigo fez isso, e encontrou empate.
+# - **Velocidade.** **Só com condição**: muitos tokens por passagem. Aí o preço de desquantizar se dilui (na sua CPU, talvez até sumir); com poucos, a seção 3 mediu várias vezes mais lento. O QLoRA troca velocidade por memória, e só ganha tempo quando a memória poupada deixa usar um lote maior, ou quando a alternativa é não treinar.
 # - **Complexidade.** Certo, e esta aula é a prova: quatro passos de preparo, um otimizador que nem sempre pagina, um defeito silencioso, e uma fusão que precisa de cuidado. É a próxima seção.
 
 # %% [markdown]

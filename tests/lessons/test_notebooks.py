@@ -74,3 +74,21 @@ def test_at_full_size_nf4_costs_the_real_model_least(tmp_path, monkeypatch):
     assert [name for name, _ in rises] == ["int4", "FP4", "int4", "NF4"]
     assert [float(rise) for _, rise in rises] == sorted((float(rise) for _, rise in rises), reverse=True)
     assert re.search(r"^Tucano-160m .* 2\.07$", text, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_at_full_size_qlora_learns_and_merges_best_into_its_own_base(tmp_path, monkeypatch):
+    text = printed_at_full_size("06_qlora", tmp_path, monkeypatch)
+    row = re.search(r"perda na validação(.*)", text).group(1)
+    assert all(float(after) < float(before) / 2 for before, after in re.findall(r"([\d.]+) -> ([\d.]+)", row))
+    assert float(re.search(r"gradiente depois de uma avaliação: ([\d.]+)", text).group(1)) > 0
+    drift = {
+        name: float(re.search(rf"^{name} +[\d.]+ +([\d.]+)", text, re.MULTILINE).group(1))
+        for name in (
+            "cópia desquantizada, em fp16",
+            "cópia desquantizada, em bf16",
+            "modelo original, em bf16",
+        )
+    }
+    assert list(drift.values()) == sorted(drift.values())
