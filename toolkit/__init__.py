@@ -14,6 +14,7 @@ from toolkit.data import Example, read_examples
 from toolkit.environment import environment_card
 from toolkit.evaluation import choose, macro_f1, option_scores, perplexity
 from toolkit.generation import answer, answers
+from toolkit.merging import drift, merged_copy
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
 from toolkit.plan import Plan
@@ -45,12 +46,14 @@ __all__ = [
     "compare",
     "conferir",
     "count",
+    "drift",
     "entregar",
     "environment_card",
     "facts_right",
     "load",
     "macro_f1",
     "merge",
+    "merged_copy",
     "option_scores",
     "perplexity",
     "plot_loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,14 +124,16 @@ def _check_rank(model: Any, method: LoRA) -> None:
             )
 
 
-def switch(model: Any, name: str) -> None:
-    """Hot swap: make the adapter called `name` the active (and only trainable) one."""
+def switch(model: Any, name: str) -> float:
+    """Hot swap: make the adapter called `name` the active (and only trainable) one; seconds that it took."""
     there = list(getattr(model, "peft_config", {}))
     if name not in there:
         raise AdapterError(f"não há adaptador chamado {name!r}; há {', '.join(there) or 'nenhum'}.")
+    began = time.perf_counter()
     model.set_adapter(name)
     for other, encoder in getattr(model, "prompt_encoder", {}).items():  # peft leaves all of them trainable
         encoder.requires_grad_(other == name)
+    return time.perf_counter() - began
 
 
 def merge(model: Any) -> None:

@@ -80,7 +80,7 @@ class BaseModel:
             options["attn_implementation"] = attention
             if plan.quantized:
                 options["quantization_config"] = bits_and_bytes(plan)
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         model = AutoModelForCausalLM.from_pretrained(self.folder, device_map={"": device}, **options)
         keep_gradients(model)
         return model.eval()

@@ -21,7 +21,9 @@ def latest(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None)
 
 
-def write(folder: Path, step: int, what: dict[str, Any], model: Any, state: dict[str, Any]) -> None:
+def write(
+    folder: Path, step: int, what: dict[str, Any], weights: dict[str, Any], state: dict[str, Any]
+) -> None:
     """Keep the trained weights, `state` (the optimizer's) and `what` is being run; drop older checkpoints."""
     import torch
     from safetensors.torch import save_file
@@ -29,15 +31,15 @@ def write(folder: Path, step: int, what: dict[str, Any], model: Any, state: dict
     kept = folder / f"step-{step:08d}"
     older = [path for path in folder.glob("step-*") if path != kept]
     with written_whole(kept) as new:
-        save_file({name: p.detach().contiguous() for name, p in trained(model).items()}, new / TRAINED)
+        save_file({name: p.detach().contiguous() for name, p in weights.items()}, new / TRAINED)
         torch.save(state, new / STATE)
         (new / WHAT).write_text(json.dumps(what), encoding="utf-8")
     for path in older:
         shutil.rmtree(path)
 
 
-def read(checkpoint: Path, what: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Put the trained weights back into the model and give the rest of the state.
+def read(checkpoint: Path, what: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The trained weights by name, and the rest of the state.
 
     Raises CheckpointError when the checkpoint is of another run (the difference is named), or damaged.
     """
@@ -54,15 +56,50 @@ def read(checkpoint: Path, what: dict[str, Any], model: Any) -> dict[str, Any]:
         raise CheckpointError(
             f"o checkpoint {checkpoint} está danificado ({error}): apague essa pasta e recomece."
         ) from None
-    with torch.no_grad():
-        for name, parameter in trained(model).items():
-            parameter.copy_(weights[name])
-    return dict(state)
+    return weights, dict(state)
 
 
 def trained(model: Any) -> dict[str, Any]:
     """The parameters that are trained, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def parameters(model: Any) -> list[Any]:
+    """The parameters that are trained, in the model's order."""
+    return list(trained(model).values())
+
+
+def whole(state: Any) -> Any:
+    """The same state with every tensor that FSDP has spread over processes put together in each of them."""
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda value: value.full_tensor() if hasattr(value, "full_tensor") else value, state)
+
+
+def put(model: Any, weights: dict[str, Any]) -> None:
+    """Set the parameters that are trained, each to its share where FSDP has spread it."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in trained(model).items():
+            parameter.copy_(_like(parameter, weights[name]))
+
+
+def sharded(state: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
+    """An optimizer's whole state as its parameters are spread: the inverse of `whole`."""
+    each = {
+        index: {key: _like(parameters[index], value) for key, value in kept.items()}
+        for index, kept in state["state"].items()
+    }
+    return {**state, "state": each}
+
+
+def _like(parameter: Any, value: Any) -> Any:
+    from torch.distributed.tensor import distribute_tensor
+
+    if not hasattr(parameter, "full_tensor") or getattr(value, "shape", None) != parameter.shape:
+        return value
+    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
 
 
 def _check_same(checkpoint: Path, saved: dict[str, Any], what: dict[str, Any]) -> None:

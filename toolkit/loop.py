@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from toolkit import checkpoint
-from toolkit.adapters import adapter_weights, attach
+from toolkit.adapters import attach
 from toolkit.base_model import BaseModel
 from toolkit.count import count
 from toolkit.data import Encoded, collate, order, pack, padding_share
@@ -26,6 +27,7 @@ from toolkit.peak import Peak
 from toolkit.plan import Plan
 from toolkit.recipe import Recipe, TrainingError, make_optimizer
 from toolkit.run import Run
+from toolkit.saved import saved_bytes
 from toolkit.vram.memory import GIB
 
 MEASURED = ("losses", "validation", "before", "seconds", "tokens", "longest")  # what a checkpoint keeps of it
@@ -40,14 +42,19 @@ class Loop:
         from transformers import get_scheduler
 
         self.plan, self.recipe, self.data, self.pad = plan, recipe, data, base.tokenizer.pad_token_id
-        self.peak = Peak()
         AcceleratorState._reset_state()  # a notebook may have trained in another precision before
         self.accelerator = Accelerator(mixed_precision=plan.compute_dtype if plan.autocast else "no")
-        self.model = prepare(plan, base, recipe.seed)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = make_optimizer(plan, self.trained, recipe)
-        schedule = get_scheduler(recipe.schedule, optimizer, recipe.warmup, recipe.steps)
-        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.peak = Peak()
+        self.model = self.wrapped = prepare(plan, base, recipe.seed)
+        optimizer = make_optimizer(plan, checkpoint.parameters(self.model), recipe)
+        self.schedule = get_scheduler(recipe.schedule, optimizer, recipe.warmup, recipe.steps)
+        if (
+            self.accelerator.num_processes == 1
+        ):  # alone, a prepared model would only be made to give fp32 logits
+            self.optimizer = self.accelerator.prepare(optimizer)
+        else:
+            self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.trained = checkpoint.parameters(self.model)
         self.losses: list[float] = []
         self.validation: list[tuple[int, float]] = []
         self.before: dict[str, float] = {}
@@ -64,28 +71,41 @@ class Loop:
     ) -> None:
         """Take the steps that are left; `metric` is not taken of an interrupted run."""
         batches = self.batches()
-        print(self.layout())
+        self.say(self.layout())
         if metric and not self.losses:
             self.before = self.score(metric, base=True)
         with self.bar() as bar, interruptible() as interrupted:
             if held_out and not self.losses:
                 self.validate(held_out)
             for step in range(len(self.losses) + 1, self.recipe.steps + 1):
-                self.step([next(batches) for _ in range(self.plan.accumulation)])
+                self.step([next(batches) for _ in range(self.group)])
                 self.show(bar)
-                last = step == self.recipe.steps or interrupted.is_set()
+                stop = self.agreed(interrupted.is_set())
+                last = step == self.recipe.steps or stop
                 if held_out and (last or (every and step % every == 0)):
                     self.validate(held_out)
                 if folder and (last or step % keep_every == 0):
                     self.keep(folder)
-                if interrupted.is_set():
-                    print(
-                        f"Interrompido depois do passo {step}."
-                        + (" Retome com resume=True." if folder else "")
-                    )
-                    return
+                if stop:
+                    again = " Retome com resume=True." if folder else ""
+                    return self.say(f"Interrompido depois do passo {step}.{again}")
         if metric:
             self.after = self.score(metric)
+
+    @property
+    def group(self) -> int:
+        """Micro-batches of a step, those of all processes."""
+        return self.plan.accumulation * self.accelerator.num_processes
+
+    def agreed(self, flag: bool) -> bool:
+        """Whether the flag is set in any process: what one does differently, the others would wait for."""
+        import torch
+
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)))
+
+    def say(self, text: str) -> None:
+        """Print it once, whatever the number of processes."""
+        self.accelerator.print(text)
 
     def score(self, metric: Metric, base: bool = False) -> dict[str, float]:
         """The metric of the model as it stands, or of its base, without the adapter."""
@@ -97,7 +117,7 @@ class Loop:
         """Micro-batches from where the run stands, in the order that the seed gives."""
         size = self.plan.batch
         stream = itertools.islice(
-            order(len(self.data), self.recipe.seed), len(self.losses) * self.plan.accumulation * size, None
+            order(len(self.data), self.recipe.seed), len(self.losses) * self.group * size, None
         )
         while True:
             yield [self.data[index] for index in itertools.islice(stream, size)]
@@ -106,16 +126,20 @@ class Loop:
         """One optimizer step over the micro-batches of `group`."""
         import torch
 
-        torch.manual_seed(self.recipe.seed + len(self.losses))  # dropout: the same after a resume
+        # dropout: the same after a resume, another in each process
+        torch.manual_seed(self.recipe.seed + len(self.losses) + 2**32 * self.accelerator.process_index)
         began = time.perf_counter()
         answers = sum(len(e.ids) - e.prompt_length for batch in group for e in batch)
-        loss = sum(self.backward(batch, answers) for batch in group)
+        mine = group[self.accelerator.process_index :: self.accelerator.num_processes]
+        loss = sum(self.backward(batch, answers, last=batch is mine[-1]) for batch in mine)
         norm = self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
         if not self.losses and not float(norm):
             raise TrainingError("os gradientes são todos 0, e nada seria aprendido: recarregue a base.")
         self.optimizer.step()
-        self.schedule.step()
+        if not self.optimizer.step_was_skipped:  # an overflow in fp16
+            self.schedule.step()
         self.optimizer.zero_grad()
+        loss = self.accelerator.reduce(loss)
         self.losses.append(float(loss))
         self.seconds += time.perf_counter() - began
         self.tokens += sum(len(e.ids) for batch in group for e in batch)
@@ -125,11 +149,16 @@ class Loop:
                 f"a perda virou NaN no passo {len(self.losses)}: diminua learning_rate e recomece."
             )
 
-    def backward(self, batch: Sequence[Encoded], answers: int) -> Any:
-        """Gradients of one micro-batch's share of the step's mean loss over `answers` tokens."""
-        with self.accelerator.autocast():
-            loss = self.model(**self.tensors(batch), num_items_in_batch=answers).loss
-        self.accelerator.backward(loss)
+    def backward(self, batch: Sequence[Encoded], answers: int, last: bool) -> Any:
+        """Gradients of one micro-batch's share of the step's mean loss over `answers` tokens.
+
+        Processes average their gradients, after the last of their micro-batches: times their number, a sum.
+        """
+        together = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+        with together:
+            with self.accelerator.autocast():
+                loss = self.wrapped(**self.tensors(batch), num_items_in_batch=answers).loss
+            self.accelerator.backward(loss * self.accelerator.num_processes)
         return loss.detach()
 
     def tensors(self, batch: Sequence[Encoded]) -> dict[str, Any]:
@@ -140,7 +169,7 @@ class Loop:
     def width(self, batch: Sequence[Encoded]) -> int:
         """Tokens that each of the plan's sequences takes in this micro-batch."""
         lengths = [len(example.ids) for example in batch]
-        return -(-sum(lengths) // self.plan.batch) if self.recipe.packing else max(lengths)
+        return ceil(sum(lengths) / self.plan.batch) if self.recipe.packing else max(lengths)
 
     def layout(self) -> str:
         """How the examples of a micro-batch lie, in words."""
@@ -158,37 +187,48 @@ class Loop:
     def what(self) -> dict[str, Any]:
         """All that decides the run's result: a checkpoint that differs in any of it is another run's."""
         data = hashlib.sha256(repr([(e.ids, e.prompt_length) for e in self.data]).encode()).hexdigest()
-        return {"plan": self.plan.to_dict(), "data": data, **asdict(self.recipe)}
+        processes = self.accelerator.num_processes
+        return {"plan": self.plan.to_dict(), "data": data, "processes": processes, **asdict(self.recipe)}
 
     def keep(self, folder: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; the main process does, when all have handed it their shards."""
+        weights = checkpoint.whole(checkpoint.trained(self.model))
         state = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": checkpoint.whole(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             "measured": {name: getattr(self, name) for name in MEASURED},
         }
-        try:
-            checkpoint.write(folder, len(self.losses), self.what(), self.model, state)
-        except DiskError as error:
-            print(f"Aviso: {error} O treino continua, sem este checkpoint.")
+        if self.accelerator.is_main_process:
+            try:
+                checkpoint.write(folder, len(self.losses), self.what(), weights, state)
+            except DiskError as error:
+                self.say(f"Aviso: {error} O treino continua, sem este checkpoint.")
+        self.accelerator.wait_for_everyone()
 
     def restore(self, kept: Path) -> None:
         """Go back to where a checkpoint was written."""
-        state = checkpoint.read(kept, self.what(), self.model)
-        self.optimizer.load_state_dict(state["optimizer"])
+        weights, state = checkpoint.read(kept, self.what())
+        checkpoint.put(self.model, weights)
+        self.optimizer.load_state_dict(checkpoint.sharded(state["optimizer"], self.trained))
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         for name in MEASURED:
             setattr(self, name, state["measured"][name])
-        print(f"Retomando depois do passo {len(self.losses)}.")
+        self.say(f"Retomando depois do passo {len(self.losses)}.")
 
     def bar(self) -> Any:
         """A progress bar, with the time left."""
         from tqdm.auto import tqdm
 
-        return tqdm(total=self.recipe.steps, initial=len(self.losses), desc="Treino", file=sys.stdout)
+        return tqdm(
+            total=self.recipe.steps,
+            initial=len(self.losses),
+            desc="Treino",
+            file=sys.stdout,
+            disable=not self.accelerator.is_main_process,
+        )
 
     def show(self, bar: Any) -> None:
         """Move the bar on: loss, speed, memory now and at its peak."""
@@ -213,7 +253,7 @@ class Loop:
             validation=tuple(self.validation),
             before=self.before,
             after=self.after,
-            adapter_bytes=_saved_bytes(self.model),
+            adapter_bytes=saved_bytes(self.model),
             model=self.model.eval(),
         )
 
@@ -245,12 +285,3 @@ def interruptible() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _saved_bytes(model: Any) -> int:
-    """Bytes of the file that `toolkit.save` would write."""
-    if not hasattr(model, "peft_config"):
-        return sum(p.numel() * p.element_size() for p in model.parameters())
-    from safetensors.torch import save
-
-    return len(save({key: value.contiguous() for key, value in adapter_weights(model).items()}))

@@ -54,6 +54,15 @@ def adapter_bytes(folder: str | Path) -> int:
     return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
 
 
+def saved_bytes(model: Any) -> int:
+    """What `save` would write, in bytes, without writing it."""
+    if not hasattr(model, "peft_config"):
+        return sum(p.numel() * p.element_size() for p in model.parameters())
+    from safetensors.torch import save
+
+    return len(save({key: value.contiguous() for key, value in adapter_weights(model).items()}))
+
+
 def load(model: Any, folder: str | Path, name: str = "default") -> Any:
     """Put the adapter saved in `folder` on the model under `name`, make it active, and give the model back.
 
