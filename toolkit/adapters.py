@@ -9,6 +9,7 @@ from typing import Any
 from toolkit.environment import mend_torchao
 from toolkit.methods import ALL_LINEAR, IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
 from toolkit.quantization import keep_gradients, linears_4bit
+from toolkit.shards import whole
 
 
 class AdapterError(ValueError):
@@ -155,12 +156,12 @@ def _mergeable(model: Any) -> Any:
 
 
 def adapter_weights(model: Any) -> dict[str, Any]:
-    """The active adapter's tensors, by peft's names."""
+    """The active adapter's tensors, by peft's names; whole, where FSDP has spread them."""
     if isinstance(model.peft_config[model.active_adapter], Adapter):
         return dict(model.adapter_weights(model.active_adapter))
     from peft import get_peft_model_state_dict
 
-    return dict(get_peft_model_state_dict(model, adapter_name=model.active_adapter))
+    return dict(whole(get_peft_model_state_dict(model, adapter_name=model.active_adapter)))
 
 
 def set_adapter_weights(model: Any, weights: dict[str, Any]) -> None:

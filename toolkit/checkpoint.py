@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.folders import written_whole
+from toolkit.shards import like
 
 STATE, TRAINED, WHAT = "state.pt", "trained.safetensors", "run.json"
 
@@ -69,37 +70,13 @@ def parameters(model: Any) -> list[Any]:
     return list(trained(model).values())
 
 
-def whole(state: Any) -> Any:
-    """The same state with every tensor that FSDP has spread over processes put together in each of them."""
-    from torch.utils._pytree import tree_map
-
-    return tree_map(lambda value: value.full_tensor() if hasattr(value, "full_tensor") else value, state)
-
-
 def put(model: Any, weights: dict[str, Any]) -> None:
     """Set the parameters that are trained, each to its share where FSDP has spread it."""
     import torch
 
     with torch.no_grad():
         for name, parameter in trained(model).items():
-            parameter.copy_(_like(parameter, weights[name]))
-
-
-def sharded(state: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
-    """An optimizer's whole state as its parameters are spread: the inverse of `whole`."""
-    each = {
-        index: {key: _like(parameters[index], value) for key, value in kept.items()}
-        for index, kept in state["state"].items()
-    }
-    return {**state, "state": each}
-
-
-def _like(parameter: Any, value: Any) -> Any:
-    from torch.distributed.tensor import distribute_tensor
-
-    if not hasattr(parameter, "full_tensor") or getattr(value, "shape", None) != parameter.shape:
-        return value
-    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+            parameter.copy_(like(parameter, weights[name]))
 
 
 def _check_same(checkpoint: Path, saved: dict[str, Any], what: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from toolkit.plan import Plan
 from toolkit.recipe import Recipe, TrainingError, make_optimizer
 from toolkit.run import Run
 from toolkit.saved import saved_bytes
+from toolkit.shards import sharded, whole
 from toolkit.vram.memory import GIB
 
 MEASURED = ("losses", "validation", "before", "seconds", "tokens", "longest")  # what a checkpoint keeps of it
@@ -95,7 +96,8 @@ class Loop:
     @property
     def group(self) -> int:
         """Micro-batches of a step, those of all processes."""
-        return self.plan.accumulation * self.accelerator.num_processes
+        processes: int = self.accelerator.num_processes
+        return self.plan.accumulation * processes
 
     def agreed(self, flag: bool) -> bool:
         """Whether the flag is set in any process: what one does differently, the others would wait for."""
@@ -192,9 +194,9 @@ class Loop:
 
     def keep(self, folder: Path) -> None:
         """Write a checkpoint; the main process does, when all have handed it their shards."""
-        weights = checkpoint.whole(checkpoint.trained(self.model))
+        weights = whole(checkpoint.trained(self.model))
         state = {
-            "optimizer": checkpoint.whole(self.optimizer.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             "measured": {name: getattr(self, name) for name in MEASURED},
@@ -210,7 +212,7 @@ class Loop:
         """Go back to where a checkpoint was written."""
         weights, state = checkpoint.read(kept, self.what())
         checkpoint.put(self.model, weights)
-        self.optimizer.load_state_dict(checkpoint.sharded(state["optimizer"], self.trained))
+        self.optimizer.load_state_dict(sharded(state["optimizer"], self.trained))
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])

@@ -108,5 +108,5 @@ def _logits(model: Any, ids: Any) -> Any:
 
 def _check_lora(model: Any) -> None:
     config = getattr(model, "peft_config", {}).get(getattr(model, "active_adapter", None))
-    if not hasattr(config, "lora_alpha") or config.use_dora:
+    if getattr(config, "use_dora", True):  # what is not a LoRA has no such switch
         raise AdapterError("só LoRA e QLoRA, sem DoRA, têm cópia fundida: o adaptador ativo não é um deles.")

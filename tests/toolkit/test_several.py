@@ -13,25 +13,52 @@ from tests.toolkit.test_training import DATA, plan
 from toolkit import checkpoint
 from toolkit.training import train
 
-PLAIN = ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_machines", "1", "--num_processes", "2"]
+PLAIN = [
+    "--multi_gpu",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--num_machines",
+    "1",
+    "--num_processes",
+    "2",
+]
 TOLERANCE = 1e-4  # relative: sums over two processes round in another order, and Adam carries it on
 
 
-def launch(tiny, *arguments, how="--multi_gpu"):
+WAYS = pytest.mark.parametrize("way", [{}, {"FSDP_ON_CPU": "1"}], ids=["DDP", "FSDP2"])
+
+
+def launch(tiny, way, *arguments):
     """`--multi_gpu` is how accelerate asks for several processes; the environment puts them on the CPU."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "accelerate.commands.launch", how, *PLAIN, "--main_process_port", port]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "TOOLKIT_CACHE": str(tiny.folder.parent)}
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        *PLAIN,
+        "--main_process_port",
+        port,
+    ]
+    environment = {
+        **os.environ,
+        **way,
+        "ACCELERATE_USE_CPU": "true",
+        "TOOLKIT_CACHE": str(tiny.folder.parent),
+    }
     command += ["-m", "tests.toolkit.several", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow
+@WAYS
 @pytest.mark.parametrize("method", METHODS)
-def test_two_processes_learn_what_one_does_with_the_same_global_batch(tiny, tmp_path, method):
-    done = launch(tiny, method, tmp_path / "out.json")
+def test_two_processes_learn_what_one_does_with_the_same_global_batch(tiny, tmp_path, method, way):
+    done = launch(tiny, way, method, tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     losses, validation, tokens, _ = json.loads((tmp_path / "out.json").read_text())
     alone = train(plan(tiny, METHODS[method], accumulation=4), DATA, tiny, **SETTINGS)
@@ -44,9 +71,10 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(tiny, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tiny, tmp_path):
-    assert launch(tiny, "LoRA", tmp_path / "whole.json").returncode == 0
-    assert launch(tiny, "LoRA", tmp_path / "killed.json", tmp_path / "run", "die").returncode != 0
+@WAYS
+def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tiny, tmp_path, way):
+    assert launch(tiny, way, "LoRA", tmp_path / "whole.json").returncode == 0
+    assert launch(tiny, way, "LoRA", tmp_path / "killed.json", tmp_path / "run", "die").returncode != 0
     assert checkpoint.latest(tmp_path / "run").name == "step-00000002"
-    assert launch(tiny, "LoRA", tmp_path / "killed.json", tmp_path / "run").returncode == 0
+    assert launch(tiny, way, "LoRA", tmp_path / "killed.json", tmp_path / "run").returncode == 0
     assert (tmp_path / "killed.json").read_text() == (tmp_path / "whole.json").read_text()
