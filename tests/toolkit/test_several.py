@@ -35,15 +35,8 @@ def launch(tiny, way, *arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        *PLAIN,
-        "--main_process_port",
-        port,
-    ]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *PLAIN, "--main_process_port", port]
+    command += ["-m", "tests.toolkit.several", *map(str, arguments)]
     environment = {
         **os.environ,
         **way,
