@@ -1,10 +1,11 @@
 """`toolkit.train` against a bare peft loop and transformers' Trainer: time and peak memory, as ratios.
 
-    python benchmarks/train_overhead.py [--base tiny] [--rounds 5] [--steps 10]
+    python -m benchmarks.train_overhead [--base tiny] [--pairs 12] [--rounds 3] [--steps 8]
 
-Each measurement runs in a process of its own (peaks do not mix), the three interleaved in every round, so
-that whatever else the machine does falls on all of them. What counts is the time of the loop and the highest
-resident set or CUDA allocation. Prints the median of the rounds' ratios; the aim is 1.03.
+Against the bare loop, time is paired step by step: both models live in one process and take turns, each
+first in every other pair, so that whatever else the machine does falls on both. The aim is a median ratio of
+at most 1.03. The Trainer cannot be stepped from outside: there, and for the peaks (highest resident set or CUDA
+allocation), each loop runs in a process of its own, interleaved in rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 from toolkit import BaseModel, Example, LoRA, base_model
 from toolkit.adapters import attach
@@ -28,18 +30,23 @@ LEARNING_RATE, BATCH, LONGEST = 2e-4, 4, 512
 DATA = [Example(f"Cláusula {n}: " + "texto da cláusula " * 20, f"tipo {n % 5}") for n in range(32)]
 
 
-def ours(base: BaseModel, steps: int) -> float:
-    """Seconds of the loop: steps, progress bar and all."""
+def ours(base: BaseModel, steps: int) -> Iterator[None]:
+    """The toolkit's loop, progress bar and all; a step each time it is asked."""
     plan = base.plan(LoRA(), batch=BATCH, seq_len=LONGEST)
     recipe = Recipe(steps, LEARNING_RATE, "linear", 0, weight_decay=0.0, clip=1.0, seed=0)
     loop = Loop(plan, recipe, base, encode_all(base.tokenizer, DATA, LONGEST))
-    began = time.perf_counter()
-    loop.run([], 0, None, steps)
-    return time.perf_counter() - began
+    batches = loop.batches()
+    with loop.bar() as bar:
+        yield
+        for _ in range(steps):
+            loop.step([next(batches)])
+            loop.show(bar)
+            loop.agreed(False)
+            yield
 
 
-def bare(base: BaseModel, steps: int) -> float:
-    """The loop that one would write by hand."""
+def bare(base: BaseModel, steps: int) -> Iterator[None]:
+    """The loop that one would write by hand; a step each time it is asked."""
     import torch
 
     plan = base.plan(LoRA(), batch=BATCH, seq_len=LONGEST)
@@ -48,7 +55,7 @@ def bare(base: BaseModel, steps: int) -> float:
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     encoded, indices = encode_all(base.tokenizer, DATA, LONGEST), order(len(DATA), 0)
-    began = time.perf_counter()
+    yield
     for _ in range(steps):
         batch = collate([encoded[next(indices)] for _ in range(BATCH)], base.tokenizer.pad_token_id)
         loss = model(**{key: value.to(model.device) for key, value in batch.items()}).loss
@@ -57,7 +64,7 @@ def bare(base: BaseModel, steps: int) -> float:
         optimizer.step()
         optimizer.zero_grad()
         loss.item()
-    return time.perf_counter() - began
+        yield
 
 
 def trainer(base: BaseModel, steps: int) -> float:
@@ -96,44 +103,76 @@ def trainer(base: BaseModel, steps: int) -> float:
     return time.perf_counter() - clock.began
 
 
-LOOPS = {"toolkit.train": ours, "bare loop": bare, "Trainer": trainer}
+STEPPED = {"toolkit.train": ours, "bare loop": bare}
+LOOPS = (*STEPPED, "Trainer")
 
 
-def one(loop: str, base: str, steps: int) -> None:
+def timed(loop: Iterator[None]) -> float:
+    """Seconds of one step."""
+    began = time.perf_counter()
+    next(loop)
+    return time.perf_counter() - began
+
+
+def paired(base: BaseModel, pairs: int) -> list[float]:
+    """The toolkit's time over the bare loop's, step by step; the first pair warms up."""
+    loops = {name: make(base, pairs + 1) for name, make in STEPPED.items()}
+    for loop in loops.values():
+        next(loop)
+    ratios = []
+    for pair in range(pairs + 1):
+        names = list(loops) if pair % 2 else list(loops)[::-1]
+        seconds = {name: timed(loops[name]) for name in names}
+        ratios.append(seconds["toolkit.train"] / seconds["bare loop"])
+    return ratios[1:]
+
+
+def one(name: str, base: BaseModel, steps: int) -> None:
     """Run one loop here and print its figures as the last line."""
     peak = Peak()
-    seconds = LOOPS[loop](base_model(base), steps)
+    if name == "Trainer":
+        seconds = trainer(base, steps)
+    else:
+        loop = STEPPED[name](base, steps)
+        next(loop)
+        seconds = sum(timed(loop) for _ in range(steps))
     print(json.dumps({"seconds": seconds, "bytes": peak.bytes}))
 
 
-def measure(loop: str, base: str, steps: int) -> dict[str, float]:
+def apart(name: str, base: str, steps: int) -> dict[str, float]:
     """Run one loop in a process of its own."""
-    command = [sys.executable, __file__, "--loop", loop, "--base", base, "--steps", str(steps)]
+    command = [sys.executable, "-m", "benchmarks.train_overhead", "--loop", name]
+    command += ["--base", base, "--steps", str(steps)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     figures: dict[str, float] = json.loads(printed.splitlines()[-1])
     return figures
 
 
+def tell(what: str, ratios: list[float]) -> None:
+    """Print the median of the ratios and their spread."""
+    print(f"toolkit.train / {what}: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+
+
 def main() -> None:
-    """Measure in rounds and print the ratios."""
+    """Measure and print the ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--base", default="SmolLM2-135M-Instruct")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--loop", choices=LOOPS)
     arguments = parser.parse_args()
     if arguments.loop:
-        one(arguments.loop, arguments.base, arguments.steps)
-        return
+        return one(arguments.loop, base_model(arguments.base), arguments.steps)
+    if arguments.pairs:
+        tell("bare loop, seconds a step, paired", paired(base_model(arguments.base), arguments.pairs))
     rounds = []
-    for number in range(arguments.rounds):
-        rounds.append({loop: measure(loop, arguments.base, arguments.steps) for loop in LOOPS})
-        print(f"round {number + 1}:", rounds[-1], flush=True)
-    for peer in ("bare loop", "Trainer"):
-        for figure in ("seconds", "bytes"):
-            ratios = [r["toolkit.train"][figure] / r[peer][figure] for r in rounds]
-            spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-            print(f"toolkit.train / {peer}, {figure}: {statistics.median(ratios):.3f} ({spread})")
+    for _ in range(arguments.rounds):
+        rounds.append({name: apart(name, arguments.base, arguments.steps) for name in LOOPS})
+        print(rounds[-1], flush=True)
+    for peer, figure in (("bare loop", "bytes"), ("Trainer", "bytes"), ("Trainer", "seconds")):
+        if rounds:
+            tell(f"{peer}, {figure}", [r["toolkit.train"][figure] / r[peer][figure] for r in rounds])
 
 
 if __name__ == "__main__":

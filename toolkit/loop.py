@@ -101,6 +101,8 @@ class Loop:
 
     def agreed(self, flag: bool) -> bool:
         """Whether the flag is set in any process: what one does differently, the others would wait for."""
+        if self.accelerator.num_processes == 1:
+            return flag
         import torch
 
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)))
