@@ -4,8 +4,8 @@
 
 Against the bare loop, time is paired step by step: both models live in one process and take turns, each
 first in every other pair, so that whatever else the machine does falls on both. The aim is a median ratio of
-at most 1.03. The Trainer cannot be stepped from outside: there, and for the peaks (highest resident set or CUDA
-allocation), each loop runs in a process of its own, interleaved in rounds.
+at most 1.03. The Trainer cannot be stepped from outside: there, and for the peaks (highest resident set or
+CUDA allocation), each loop runs in a process of its own, interleaved in rounds.
 """
 
 from __future__ import annotations
