@@ -25,8 +25,6 @@ PLAIN = [
     "2",
 ]
 TOLERANCE = 1e-4  # relative: sums over two processes round in another order, and Adam carries it on
-
-
 WAYS = pytest.mark.parametrize("way", [{}, {"FSDP_ON_CPU": "1"}], ids=["DDP", "FSDP2"])
 
 
@@ -37,14 +35,8 @@ def launch(tiny, way, *arguments):
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "accelerate.commands.launch", *PLAIN, "--main_process_port", port]
     command += ["-m", "tests.toolkit.several", *map(str, arguments)]
-    environment = {
-        **os.environ,
-        **way,
-        "ACCELERATE_USE_CPU": "true",
-        "TOOLKIT_CACHE": str(tiny.folder.parent),
-    }
-    command += ["-m", "tests.toolkit.several", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    forced = {**way, "ACCELERATE_USE_CPU": "true", "TOOLKIT_CACHE": str(tiny.folder.parent)}
+    return subprocess.run(command, env={**os.environ, **forced}, capture_output=True, text=True)
 
 
 @pytest.mark.slow
