@@ -768,6 +768,19 @@ print("\nO que faria o Tucano-1b1 caber, do mais barato ao mais caro:")
 for fix in [fix for fix in results["Tucano-1b1"].fixes if fix.verdict == "fits"][:4]:
     print(f"  {fix} ({fit(fix.plan, 'T4').memory.process.value / GIB:.1f} GiB)".replace(".", ","))
 
+# %% [markdown]
+# E se alguém tentar assim mesmo? O `train` faz a mesma pergunta antes de carregar o modelo (à GPU desta máquina ou, sem GPU, à do plano):
+
+# %%
+from toolkit.recipe import TrainingError
+from toolkit.room import check_room
+
+try:
+    check_room(plans["Tucano-1b1"])
+    print("nesta GPU, cabe")
+except TrainingError as refusal:
+    print(refusal)
+
 # %%
 PARTS = {
     "pesos": ("weights",),
@@ -890,7 +903,7 @@ def full_fine_tune(rate, steps, **kept):
     )
 
 
-run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=30, resume=True)
+run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=20, resume=True)
 plot_loss({f"completo, taxa {RATE:g}": run})
 
 # %%

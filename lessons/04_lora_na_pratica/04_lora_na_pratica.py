@@ -492,15 +492,18 @@ def changes(run):
 
 
 with needs_exercise(3, 4):
-    _, axes = plt.subplots(figsize=(7.5, 3.4))
     print(f"{'em q_proj e v_proj':<20} {'posto':>6} {'posto efetivo':>14} {'|ΔW| / |W|':>11}")
+    spectra = {}
     for label, run in runs.items():
         deltas = changes(run)
         sizes = [float(d.norm() / base_state[weight_name(p)].norm()) for p, d in zip(WATCHED, deltas, strict=True)]  # fmt: skip
-        highest = run.plan.method.rank if isinstance(run.plan.method, LoRA) else min(deltas[0].shape)
+        highest = run.plan.method.rank if label in CONFIGS else min(deltas[0].shape)
         middle = statistics.mean(map(effective_rank, deltas))
         print(f"{label:<20} {highest:6d} {middle:14.1f} {statistics.mean(sizes):11.2%}")
-        values = torch.linalg.svdvals(deltas[-1])[:highest]
+        spectra[label] = torch.linalg.svdvals(deltas[-1])[:highest]
+
+    _, axes = plt.subplots(figsize=(7.5, 3.4))
+    for label, values in spectra.items():
         axes.plot(range(1, len(values) + 1), values, ".-", markersize=4, label=label)
     axes.set(xscale="log", yscale="log", xlabel="direção, da mais forte à mais fraca", ylabel="valor singular de ΔW")  # fmt: skip
     axes.legend(fontsize=8, frameon=False)
@@ -990,10 +993,9 @@ for label in (best_lora, "completo"):
     run = runs[label]
     peak = estimate(run.plan.change(seq_len=160)).allocated.value / GIB
     print(f"{label:<20} {statistics.mean(losses[label]):7.3f} {run.seconds / run.steps:8.2f} {peak:13.2f} GiB {run.adapter_bytes / 2**20:18.1f} MiB")  # fmt: skip
-if "completo" in losses:
-    difference = [a - b for a, b in zip(losses[best_lora], losses["completo"], strict=True)]
-    error = statistics.stdev(difference) / len(difference) ** 0.5
-    print(f"\nperda do melhor LoRA menos a do completo: {statistics.mean(difference):+.3f} ± {error:.3f}")
+difference = [a - b for a, b in zip(losses[best_lora], losses["completo"], strict=True)]
+error = statistics.stdev(difference) / len(difference) ** 0.5
+print(f"\nperda do melhor LoRA menos a do completo: {statistics.mean(difference):+.3f} ± {error:.3f}")
 
 # %% [markdown]
 # **Leitura do resultado.** O ajuste completo aprende mais por passo onde a tarefa pede muita mudança, e não tem piso de posto. O que ele cobra está nas outras colunas: mais memória, passo mais lento e, por cliente, um modelo inteiro em disco em vez de poucos MiB. Se a última linha mostra uma diferença menor que duas vezes o erro, os dois empatam *nesta* tarefa, com *estes* passos; não é uma lei. Onde a diferença aparece, e cresce com o treino, é em tarefas com muita informação nova (programar, uma língua nova, um catálogo inteiro): [Biderman et al., 2024](https://arxiv.org/abs/2405.09673) mediram postos efetivos de dez a cem vezes maiores que os do LoRA usual, e também que o LoRA **esquece** menos. Na sua tarefa, meça: um modelo pequeno basta para ver se a perda cai quando o posto sobe.
