@@ -364,7 +364,7 @@ for answers, sizes, seed in (([1, 12, 3, 2, 7], [1, 3, 1], 5), ([9, 1], [1, 1], 
     reference.backward()
     expected = gradients_of(twin)
     used = tiny_llama(seed, layers=1)
-    used(**random_batch([3], seed=99)).loss.backward()  # o modelo chega com gradientes de antes
+    accumulated_gradients(used, [random_batch([3], seed=99)])  # deixa gradientes no modelo
     loss, mine = accumulated_gradients(used, split(whole, sizes))
     assert math.isclose(float(loss), float(reference.detach()), rel_tol=1e-4), (
         "A perda deve ser a do lote inteiro: a média por token de resposta."

@@ -217,6 +217,8 @@ with needs_exercise(1):
 # Seis adaptadores para as cláusulas, com a mesma taxa de aprendizado, os mesmos dados na mesma ordem e poucos passos: três conjuntos de alvos no mesmo orçamento, com $\alpha = 2r$; e, em "q, v", com $\alpha = 16$, posto 1, posto alto, e posto alto com a escala **rsLoRA**, $\alpha/\sqrt r$ no lugar de $\alpha/r$. Assim a escala que multiplica $BA$ vai de menos de 1 a 16. Na CPU são alguns minutos; o que já terminou não se repete se você rodar a célula de novo.
 
 # %%
+from dataclasses import replace
+
 from toolkit import Full, train
 from toolkit.data import encode_all
 from toolkit.evaluation import mean_loss
@@ -248,12 +250,24 @@ def example_losses(model):
     return [mean_loss(model, [example], 1, base.tokenizer.pad_token_id) for example in validation]
 
 
-runs, losses = {}, {"sem ajuste": example_losses(base.model)}
-for label, method in CONFIGS.items():
-    runs[label] = run_of(label, method, contracts.train, sweep_steps, RATE)
-    losses[label] = example_losses(runs[label].model)
-runs["completo"] = run_of("completo", Full(), contracts.train, full_steps, FULL_RATE)
-losses["completo"] = example_losses(runs["completo"].model)
+WATCHED = [path for path in shapes if path.endswith(("self_attn.q_proj", "self_attn.v_proj"))]
+WATCHED = WATCHED[:: 1 if reduced else 6]  # as matrizes que a seção 4 vai examinar
+
+
+def learnt(model):
+    """Os pesos treinados das matrizes de WATCHED: pares (A, B), ou a matriz inteira, no ajuste completo."""
+    named = [(name, p) for name, p in model.named_parameters() if "base_layer" not in name]
+    own = [[p.detach().float().cpu() for name, p in named if f"{path}." in name] for path in WATCHED]
+    return [tensors if len(tensors) == 2 else tensors[0] for tensors in own]
+
+
+runs, losses, weights = {}, {"sem ajuste": example_losses(base.model)}, {"base": learnt(base.model)}
+for label, method in {**CONFIGS, "completo": Full()}.items():
+    full = label == "completo"
+    run = run_of(label, method, contracts.train, *((full_steps, FULL_RATE) if full else (sweep_steps, RATE)))
+    losses[label], weights[label] = example_losses(run.model), learnt(run.model)
+    runs[label] = replace(run, model=None)  # guardar oito modelos encheria a memória
+    del run
 
 # %%
 print(f"{'':<20} {'treinados':>11} {'escala':>7} {'s/passo':>8} {'em disco':>10} {'perda na validação':>19}")
@@ -465,38 +479,22 @@ for seed, singular in ((1, [5.0, 2.0, 1.0, 0.5]), (2, [1.0, 1.0, 1e-3]), (3, [7.
         )
 ### END HIDDEN TESTS
 
+
 # %%
-from toolkit.adapters import adapter_weights
-
-WATCHED = [path for path in shapes if path.endswith(("self_attn.q_proj", "self_attn.v_proj"))]
-WATCHED = WATCHED[:: 1 if reduced else 6]
-base_state = {name: p.detach().float().cpu() for name, p in base.model.named_parameters()}
-
-
-def weight_name(path):
-    """O nome, no modelo, do peso do módulo `path`."""
-    return next(name for name in base_state if name.endswith(f"{path}.weight"))
-
-
-def changes(run):
-    """ΔW de cada módulo observado, de um treino com LoRA ou completo."""
-    if isinstance(run.plan.method, Full):
-        trained = dict(run.model.named_parameters())
-        return [trained[weight_name(p)].detach().float().cpu() - base_state[weight_name(p)] for p in WATCHED]
-    method, weights = run.plan.method, adapter_weights(run.model)
-    names = [weight_name(path).removesuffix("weight") for path in WATCHED]
-    pairs = [
-        [weights[f"base_model.model.{name}lora_{m}.weight"].float().cpu() for m in "AB"] for name in names
-    ]
-    return [delta_weight(A, B, method.alpha, method.use_rslora) for A, B in pairs]
+def changes(label):
+    """ΔW de cada matriz observada, de um treino com LoRA ou completo."""
+    if label == "completo":
+        return [new - old for new, old in zip(weights[label], weights["base"], strict=True)]
+    method = CONFIGS[label]
+    return [delta_weight(A, B, method.alpha, method.use_rslora) for A, B in weights[label]]
 
 
 with needs_exercise(3, 4):
     print(f"{'em q_proj e v_proj':<20} {'posto':>6} {'posto efetivo':>14} {'|ΔW| / |W|':>11}")
     spectra = {}
     for label, run in runs.items():
-        deltas = changes(run)
-        sizes = [float(d.norm() / base_state[weight_name(p)].norm()) for p, d in zip(WATCHED, deltas, strict=True)]  # fmt: skip
+        deltas = changes(label)
+        sizes = [float(d.norm() / w.norm()) for d, w in zip(deltas, weights["base"], strict=True)]
         highest = run.plan.method.rank if label in CONFIGS else min(deltas[0].shape)
         middle = statistics.mean(map(effective_rank, deltas))
         print(f"{label:<20} {highest:6d} {middle:14.1f} {statistics.mean(sizes):11.2%}")
@@ -522,11 +520,12 @@ with needs_exercise(3, 4):
 from toolkit import save
 
 CHOSEN = LoRA(8, alpha=16, targets="all-linear")
-clients = {}
-for label, task in (("cláusulas", contracts), ("atendimento", tangerina)):
-    clients[label] = run_of(label, CHOSEN, task.train, steps, RATE)
-    size = save(clients[label].model, f"runs/04_adaptador_{label}")
-    print(f"{label}: {clients[label].seconds:.0f} s, adaptador de {size / 2**20:.2f} MiB")
+clients = {"cláusulas": contracts, "atendimento": tangerina}
+for label, task in clients.items():
+    run = run_of(label, CHOSEN, task.train, steps, RATE)
+    size = save(run.model, f"runs/04_adaptador_{label}")
+    print(f"{label}: {run.seconds:.0f} s, adaptador de {size / 2**20:.2f} MiB")
+    del run
 base_size = sum(path.stat().st_size for path in base.folder.glob("*.safetensors"))
 print(f"modelo base: {base_size / 2**20:.0f} MiB")
 
@@ -918,24 +917,28 @@ for dtype, k, d, seed in ((torch.bfloat16, 12, 7, 61), (torch.float16, 5, 9, 62)
 ### END HIDDEN TESTS
 
 # %%
+from toolkit.adapters import adapter_weights
+
 with needs_exercise(7):
-    path = WATCHED[len(WATCHED) // 2]
-    original = base_state[weight_name(path)].bfloat16()
-    trained = {}
-    for label, run in clients.items():
-        weights, name = adapter_weights(run.model), weight_name(path).removesuffix("weight")
-        A, B = (weights[f"base_model.model.{name}lora_{m}.weight"].float().cpu() for m in "AB")
+    middle = len(WATCHED) // 2
+    original, trained = weights["base"][middle].bfloat16(), {}
+    for label in clients:
+        switch(model, label)
+        tensors = adapter_weights(model)
+        A, B = (t.float().cpu() for name, t in tensors.items() if f"{WATCHED[middle]}." in name)
         trained[label] = (A, B, CHOSEN.scaling)
     A, B, scaling = trained["cláusulas"]
-    learnt = float((scaling * B @ A).norm())
+    size = float((scaling * B @ A).norm())
     order = [*trained.values()]
     weight, active, drifts = original, None, {}
     for swap in range(1, 1 + (20 if reduced else 2000)):
         weight, active = swap_merged(weight, active, order[swap % 2]), order[swap % 2]
         if swap in (1, 10, 100, 1000, 20, 2000):
             back = swap_merged(weight, active, None).float()
-            drifts[swap] = float((back - original.float()).norm()) / learnt
-    print(f"{path}, em bf16\n{'trocas':>7} {'estrago na base, em relação ao que o adaptador aprendeu':>57}")
+            drifts[swap] = float((back - original.float()).norm()) / size
+    print(
+        f"{WATCHED[middle]}, em bf16\n{'trocas':>7} {'estrago na base, em relação ao que o adaptador aprendeu':>57}"
+    )
     for swap, drift in drifts.items():
         print(f"{swap:7d} {drift:57.1%}")
 

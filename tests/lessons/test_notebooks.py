@@ -92,3 +92,31 @@ def test_at_full_size_qlora_learns_and_merges_best_into_its_own_base(tmp_path, m
         )
     }
     assert list(drift.values()) == sorted(drift.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_at_full_size_full_fine_tuning_gains_and_forgets(tmp_path, monkeypatch):
+    text = printed_at_full_size("02_ajuste_completo", tmp_path, monkeypatch)
+    assert float(re.search(r"ganho de macro-F1: \+([\d.]+)", text)[1]) > 0.1
+    rows = re.findall(r"^(base|ajuste completo|taxa alta) +[\d.]+ +([\d.]+) +[\d.]+%$", text, re.MULTILINE)
+    general = {name: float(perplexity) for name, perplexity in rows}
+    assert general["taxa alta"] > 2 * general["ajuste completo"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_at_full_size_each_adapter_serves_its_client(tmp_path, monkeypatch):
+    text = printed_at_full_size("04_lora_na_pratica", tmp_path, monkeypatch)
+    figures = {
+        name: [float(value) for value in values.split()]
+        for name, values in re.findall(
+            r"^(base|cláusulas|atendimento) +((?:[\d.]+ *){3})$", text, re.MULTILINE
+        )
+    }
+    assert figures["cláusulas"][0] > max(figures["base"][0], figures["atendimento"][0]) + 0.1
+    assert figures["atendimento"][2] > max(figures["base"][2], figures["cláusulas"][2])
+    loaded, switched = (
+        float(re.search(rf"{what}: +([\d.]+) ms", text)[1]) for what in ("de novo", "adaptador")
+    )
+    assert switched < loaded / 10
