@@ -10,6 +10,8 @@ what differs from the defaults in `_complete` is written:
     # %% [markdown] nbgrader={"grade_id": "livre_enunciado"}    its question, locked, with the rubric in it
     # %% [markdown] tags=["instrutor"]                         not in the student notebook
 
+Of its header only `hidden_modules` counts (autograder/runtime/hidden.py).
+
 Inside cells, nbgrader's `### BEGIN SOLUTION`, `### BEGIN HIDDEN TESTS`, `### BEGIN MARK SCHEME` and their
 ENDs mark what students do not get. An answer with a Colab form field (`# @param`) is its own stub: only the
 solution goes.
@@ -36,6 +38,8 @@ from nbformat import NotebookNode
 from nbgrader.converters import GenerateAssignment
 from nbgrader.preprocessors import ClearSolutions, SaveCells
 from traitlets.config import Config
+
+from autograder.runtime.hidden import METADATA
 
 INSTRUCTOR_TAG = "instrutor"
 MARKERS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
@@ -102,7 +106,8 @@ def source_notebook(lesson: str, root: Path) -> NotebookNode:
     notebook: NotebookNode = jupytext.read(path)
     head, foot = (_common_cells(root / "lessons" / name, root, lesson) for name in COMMON)
     notebook.cells = [*head, *notebook.cells, *foot]
-    notebook.metadata.clear()
+    for key in notebook.metadata.keys() - {METADATA}:
+        del notebook.metadata[key]
     notebook.metadata.update(deepcopy(NOTEBOOK_METADATA))
     for cell in notebook.cells:
         _complete(cell)

@@ -18,6 +18,7 @@ from traitlets import Float, Integer
 import autograder.runtime
 from autograder.judge.items import HIDDEN, Verdict, defined_by
 from autograder.judge.judge import Judge
+from autograder.runtime import hidden
 from autograder.runtime.provisioner import WalledProvisioner
 
 KERNELS = Path(autograder.runtime.__file__).parent / "jupyter"
@@ -57,6 +58,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         # The kernel's home is a copy of the lesson's own files, not of what a submission brought along.
         resources.setdefault("metadata", {})["path"] = folder
         answers, seed = _lesson(nb, f"{folder}/{names['notebook']}.ipynb")
+        self.extra_arguments = hidden.arguments(nb)
         told = {"seed": seed, "seconds": self.call_timeout, "student": names["student"]}
         self.judge = Judge(answers, told, self.item_timeout)
         try:

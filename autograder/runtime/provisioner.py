@@ -17,6 +17,7 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Int
 
 from autograder.runtime.client import Walled, default_policy
+from autograder.runtime.hidden import named
 from autograder.runtime.kernel import CHANNELS
 
 POLL_SECONDS = 0.01
@@ -69,13 +70,14 @@ class WalledProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         """Start it with listening sockets, so that a client may connect before it is up."""
         listeners = [_listen(f"{self.folder}/s-{port}") for port in range(1, len(CHANNELS) + 1)]
         self.judge_line, inside = socket.socketpair()
+        hidden = named(kwargs.get("extra_arguments") or ())
         limits = {name: getattr(self, name) for name in ("memory", "scratch", "processes", "cpu_seconds")}
         fds = [*(listener.fileno() for listener in listeners), inside.fileno()]
         content = Path(kwargs.get("cwd") or ".") if kwargs.get("cwd") else None
         key = bytes(self.connection_info["key"]).decode()  # type: ignore[arg-type]
         try:
             self.walled = await asyncio.to_thread(
-                Walled, "kernel", default_policy(**limits), fds, key, content
+                Walled, "kernel", default_policy(hidden=hidden, **limits), fds, key, content
             )
         finally:
             for used in (*listeners, inside):

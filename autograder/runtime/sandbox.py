@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.runtime import linux, seccomp
+from autograder.runtime import hidden, linux, seccomp
 
 # What a grader can, on its own risk, do without; and what is lost then.
 PROTECTIONS = {
@@ -57,6 +57,7 @@ class Policy:
     cpus: float = 1.5
     waived: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()  # models, data: seen inside at the same place
+    hidden: tuple[str, ...] = ()  # modules that are not to be had inside
 
 
 def isolate(policy: Policy) -> None:
@@ -82,6 +83,7 @@ def wall_in(policy: Policy, host_user: int, stage: Path, content: Path | None) -
         _build_root(policy, host_user if root else USER, stage, content)
     else:
         os.chdir(stage)
+    hidden.forget(policy.hidden)
     _limit(policy)
     if root:
         linux.drop_bounding_set()
@@ -156,6 +158,7 @@ def _build_root(policy: Policy, owner: int, stage: Path, content: Path | None) -
     _make_scratch(policy, owner, stage, content)
     for place in sorted({*visible(), *map(Path, policy.read_only)}):
         _show(place, stage)
+    hidden.cover(policy.hidden, stage)
     (stage / "proc").mkdir()
     linux.mount("proc", f"{stage}/proc", "proc", safe)
     (stage / "etc").mkdir(exist_ok=True)
