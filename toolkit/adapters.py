@@ -57,9 +57,17 @@ def peft_config(method: Method) -> Any:
             target_modules=list(method.targets),
             feedforward_modules=list(method.feedforward),
         )
-    if isinstance(method, (PrefixTuning, PromptTuning)):
-        kind = peft.PrefixTuningConfig if isinstance(method, PrefixTuning) else peft.PromptTuningConfig
-        return kind(task_type="CAUSAL_LM", num_virtual_tokens=method.num_virtual_tokens)
+    # peft's own start, drawn from N(0, 1), spoils the model before the first step
+    if isinstance(method, PrefixTuning):
+        return peft.PrefixTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=method.num_virtual_tokens, init_weights="zero"
+        )
+    if isinstance(method, PromptTuning):
+        return peft.PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=method.num_virtual_tokens,
+            prompt_tuning_init="SAMPLE_VOCAB",
+        )
     raise AdapterError(f"o peft não tem {type(method).__name__}.")
 
 

@@ -77,7 +77,7 @@ class QLoRA(LoRA):
 
 @dataclass(frozen=True)
 class PrefixTuning:
-    """Trainable keys and values in front of every layer's (Li & Liang, 2021), without reparametrisation."""
+    """Trainable keys and values, zero at first, in front of every layer's (Li & Liang, 2021; no MLP)."""
 
     num_virtual_tokens: int = 20
 
@@ -87,7 +87,7 @@ class PrefixTuning:
 
 @dataclass(frozen=True)
 class PromptTuning:
-    """Trainable embeddings in front of the input (Lester et al., 2021)."""
+    """Trainable embeddings, tokens' at first, in front of the input's (Lester et al., 2021)."""
 
     num_virtual_tokens: int = 20
 

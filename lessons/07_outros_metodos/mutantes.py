@@ -308,7 +308,7 @@ class Prefix(Prefix):
 # %% mesmo_cache answer="prefixo" right=false
 class Prefix(Prefix):
     def forward(self, model, input_ids, attention_mask):
-        rows, n = len(input_ids), self.keys.shape[2]
+        rows = len(input_ids)
         if not hasattr(self, "cache"):
             self.cache = DynamicCache()
             for i, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
