@@ -146,9 +146,10 @@ def draw_block():
         arrow(x + 0.7, 3.9, x + 0.7, 4.8)
     for x in (2.5, 8.1):
         box(x, 3.1, 0.9, "$BA$", COLORS["LoRA"])
-    for x in (4.0, 6.6):
-        box(x - 0.1, 4.2, 1.6, "$n$ prefixos", COLORS["prefixo"], 0.5)
-    axes.text(8.4, 4.45, "em cada bloco, antes das chaves e valores", va="center", fontsize=9, style="italic")
+    for x in (3.0, 7.4):
+        box(x, 4.1, 1.6, "$n$ prefixos", COLORS["prefixo"], 0.5)
+        arrow(x + 0.8, 4.6, x + 0.8, 4.8)
+    axes.text(9.2, 4.35, "em cada bloco", va="center", fontsize=9, style="italic")
     box(1.0, 4.8, 7.0, "atenção: softmax$(QK^\\top)\\,V$")
     for y, name in ((6.0, "o_proj"), (9.9, "MLP: gate_proj, up_proj, down_proj")):
         width = 1.6 if name == "o_proj" else 5.6
@@ -842,11 +843,8 @@ with needs_exercise(5, 7):
 # Até aqui, o "como". Falta o "quanto": o ajuste completo, o LoRA, o QLoRA e os três desta aula, no **mesmo** modelo, com os **mesmos** dados, na mesma ordem, pelo mesmo número de passos. A tarefa: dizer se uma cláusula de contrato trata de confidencialidade, foro, pagamento ou vigência (quatro dos doze tipos da aula 03, para caber no tempo).
 
 # %%
-import gc
-import json
 import os
 from importlib.util import find_spec
-from pathlib import Path
 
 from toolkit import IA3, PrefixTuning, PromptTuning, QLoRA, base_model, choose, clauses, macro_f1, train
 
@@ -944,47 +942,35 @@ del model
 # **Leitura do resultado.** LEITURA PARTIDA
 
 # %% [markdown]
-# ### Memória: prevista, simulada, medida
+# ### A memória que falta e a que sobra
 #
-# Como na aula 01, para cada método: a conta fechada (`estimate`) e o passo de treino rodado sobre tensores sem conteúdo (`simulate`), as duas para uma GPU. A medida vem junto do treino, logo abaixo.
+# Onde está a memória de cada método? A conta fechada da aula 01, para um modelo grande:
 
 # %%
-from toolkit.vram import GIB, estimate, simulate
+from toolkit.vram import GIB, estimate
 
-plans = {name: base.plan(method, batch=4, seq_len=256) for name, method in METHODS.items()}
-memory = {}
-print(f"{base.name}, lote 4, 256 tokens")
-print(f"{'método':<10} {'prevista':>9} {'simulada':>9}   (GiB, no pico)")
-for name, plan in plans.items():
-    memory[name] = estimate(plan).allocated.value, simulate(plan).allocated.value
-    print("{:<10} {:9.2f} {:9.2f}".format(name, *(value / GIB for value in memory[name])))
-
-# %%
 PARTS = {
     "pesos": ("weights", "quant_constants", "adapters"),
     "gradientes e otimizador": ("gradients", "optimizer_states", "optimizer_temporaries"),
     "ativações e logits": ("activations", "recompute", "logits", "batch", "workspaces"),
 }
 large = Architecture.from_config("meta-llama/Llama-3.1-8B")
-_, axes = plt.subplots(figsize=(8.5, 3.4))
-print(
-    f"Llama-3.1-8B em bf16, lote 1, 512 tokens, em GiB\n{'método':<10}"
-    + "".join(f"{part:>25}" for part in PARTS)
-)
+_, axes = plt.subplots(figsize=(8.5, 3.6))
+print("Llama-3.1-8B em bf16, lote 1, 512 tokens: GiB no pico")
+print(f"{'método':<10}" + "".join(f"{part:>25}" for part in PARTS))
 for name, method in METHODS.items():
     peak = estimate(Plan(large, method)).peak
     values = [sum(peak.get(key, 0) for key in keys) / GIB for keys in PARTS.values()]
     print(f"{name:<10}" + "".join(f"{value:25.2f}" for value in values))
-    for place, value in enumerate(values):
-        axes.barh(name, value, left=sum(values[:place]), color=("#d9dde3", "#bc4b51", "#8cb369")[place])
+    for place, (part, color) in enumerate(zip(PARTS, ("#d9dde3", "#bc4b51", "#8cb369"), strict=True)):
+        label = part if name == "completo" else None
+        axes.barh(name, values[place], left=sum(values[:place]), color=color, label=label)
 axes.axvline(14.75, color="#444", linestyle=":")
-axes.text(14.75, -0.75, " T4", fontsize=9)
-axes.set_xscale("log")
-axes.set(xlim=(1, 100), xlabel="GiB no pico (escala logarítmica)")
+axes.text(15.2, -0.55, "T4", fontsize=9)
 axes.invert_yaxis()
-axes.legend(
-    [plt.Rectangle((0, 0), 1, 1, color=c) for c in ("#d9dde3", "#bc4b51", "#8cb369")], PARTS, frameon=False
-)
+axes.set(xlabel="GiB no pico")
+axes.spines[["top", "right"]].set_visible(False)
+axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
@@ -993,26 +979,29 @@ plt.show()
 # %% [markdown]
 # ### Os seis treinos
 #
-# Cada método treina uma cópia nova da base; depois medimos a perda de validação, o macro-F1 no teste (o modelo escolhe entre os quatro tipos o que acha mais provável; ao acaso, 0,25) e o tamanho em disco. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu`, são cerca de TEMPO minutos ao todo.
+# Cada método treina uma cópia nova da base. Depois medimos o macro-F1 no teste: o modelo escolhe, entre os quatro tipos, o que acha mais provável; ao acaso daria 0,25. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são cerca de TEMPO minutos ao todo.
 
 # %%
-FOLDER = Path("runs/07_outros_metodos")
-FOLDER.mkdir(parents=True, exist_ok=True)
+from dataclasses import replace
+from pathlib import Path
+
+from toolkit import Run
+
+FOLDER = Path("runs/07_outros_metodos") / f"{base.name.replace('/', '-')}-{steps}"
 
 
-def f1(model):
+def quality(model):
     """O macro-F1 nas cláusulas de teste, entre os quatro tipos."""
     examples = test_data[:tested]
     guesses = choose(model, base.tokenizer, [example.prompt for example in examples], KINDS)
-    return macro_f1([example.answer for example in examples], guesses)
+    return {"macro-F1": macro_f1([example.answer for example in examples], guesses)}
 
 
-def measured(name):
-    """O que se mede de um método: treina, avalia e guarda; ou lê o que já foi guardado."""
-    path = FOLDER / f"{name}-{base.name.replace('/', '-')}-{steps}.json"
-    if not path.exists():
+def measured(name, before):
+    """O treino de um método, medido e guardado, sem o modelo; ou o que já estava guardado."""
+    if not (FOLDER / name).exists():
         run = train(
-            plans[name],
+            base.plan(METHODS[name], batch=4, seq_len=256),
             train_data,
             base,
             steps=steps,
@@ -1020,45 +1009,19 @@ def measured(name):
             validation=validation_data[:held_out],
             validate_every=max(1, steps // 3),
         )
-        row = {
-            "trainable": run.trainable,
-            "total": run.parameters,
-            "step": run.seconds / run.steps,
-            "peak": run.peak_memory,
-            "kind": run.memory_kind,
-            "validation": run.validation,
-            "f1": f1(run.model),
-            "disk": run.adapter_bytes,
-        }
-        path.write_text(json.dumps(row), encoding="utf-8")
-        del run
-        gc.collect()
-    return json.loads(path.read_text(encoding="utf-8"))
+        replace(run, before=before, after=quality(run.model)).save(FOLDER / name)
+    return Run.read(FOLDER / name)
 
 
-before = f1(base.model)
-rows = {name: measured(name) for name in METHODS}
-
-# %%
-print(f"macro-F1 da base, sem ajuste: {before:.2f}\n")
-print(
-    f"{'método':<10} {'treináveis':>11} {'%':>7} {'pico (GiB)':>11} {'s/passo':>8} "
-    f"{'perda: antes':>13} {'depois':>7} {'macro-F1':>9} {'disco (MiB)':>12}"
-)
-for name, row in rows.items():
-    (_, first), (_, last) = row["validation"][0], row["validation"][-1]
-    print(
-        f"{name:<10} {row['trainable']:11_d} {row['trainable'] / row['total']:7.3%} {row['peak'] / GIB:11.2f} "
-        f"{row['step']:8.2f} {first:13.3f} {last:7.3f} {row['f1']:9.2f} {row['disk'] / 2**20:12.2f}"
-    )
-print(f"\npico: {row['kind']}" + (" (memória do processo; não mostra o que uma GPU economizaria)" if row["kind"] == "RSS" else ""))  # fmt: skip
+before = quality(base.model)
+runs = {name: measured(name, before) for name in METHODS}
 
 # %%
 _, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-for name, row in rows.items():
-    left.plot(*zip(*row["validation"], strict=True), "o-", color=COLORS[name], label=name)
-    right.plot(row["trainable"], row["validation"][-1][1], "o", color=COLORS[name], markersize=10)
-    right.annotate(f" {name}", (row["trainable"], row["validation"][-1][1]), va="bottom", fontsize=9)
+for name, run in runs.items():
+    left.plot(*zip(*run.validation, strict=True), "o-", color=COLORS[name], label=name)
+    right.plot(run.trainable, run.validation[-1][1], "o", color=COLORS[name], markersize=10)
+    right.annotate(f" {name}", (run.trainable, run.validation[-1][1]), va="bottom", fontsize=9)
 left.set(xlabel="passos", ylabel="perda na validação", title="O mesmo número de passos para todos")
 left.legend(frameon=False)
 right.set(xscale="log", xlabel="parâmetros treináveis", ylabel="perda na validação, no fim")
@@ -1132,6 +1095,30 @@ plt.show()
 
 # %% [markdown]
 # **Leitura do resultado.** LEITURA LATENCIA
+
+# %% [markdown]
+# ### A tabela
+
+# %%
+print(f"macro-F1 da base, sem ajuste: {before['macro-F1']:.2f}; memória no pico, em GiB\n")
+print(
+    f"{'método':<10} {'treináveis':>11} {'%':>8} {'prevista':>9} {'simulada':>9} {'medida':>7} {'s/passo':>8} "
+    f"{'latência':>9} {'perda':>6} {'macro-F1':>9} {'disco (MiB)':>12}"
+)
+for name, run in runs.items():
+    peaks = [memory.allocated.value / GIB for memory in (run.predicted, run.simulated, run.measured)]
+    print(
+        f"{name:<10} {run.trainable:11_d} {run.trainable / run.parameters:8.3%} "
+        "{:9.2f} {:9.2f} {:7.2f}".format(*peaks)
+        + f" {run.seconds / run.steps:8.2f} {latency.get(name, 1):8.2f}x {run.validation[-1][1]:6.3f} "
+        f"{run.after['macro-F1']:9.2f} {run.adapter_bytes / 2**20:12.2f}"
+    )
+print(
+    f"\nprevista e simulada: numa GPU; medida: {run.memory_kind} desta máquina; latência do LoRA sem fundir"
+)
+
+# %% [markdown]
+# **Leitura do resultado.** LEITURA TABELA
 
 # %% [markdown]
 # ## 7. Três parentes: IA3, DoRA e AdaLoRA
