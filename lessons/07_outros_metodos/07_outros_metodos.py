@@ -1,7 +1,6 @@
 # ---
 # jupyter:
-#   autograder:
-#     hidden: [toolkit.bottleneck]
+#   hidden_modules: [toolkit.bottleneck]
 #   kernelspec:
 #     display_name: Python 3
 #     language: python

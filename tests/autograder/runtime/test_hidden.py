@@ -8,7 +8,7 @@ import pytest
 from traitlets.config import Config
 
 from autograder.course import Course, configure
-from autograder.runtime.hidden import FLAG
+from autograder.runtime.hidden import FLAG, METADATA
 from tests.autograder import walled
 from tests.autograder.small_lesson import LESSON, RIGHT, source_notebook
 
@@ -72,7 +72,7 @@ def test_a_module_that_does_not_exist_is_said():
 
 def test_a_lesson_names_them_in_its_header(tmp_path):
     source = source_notebook()
-    source.metadata["autograder"] = {"hidden": [HIDDEN]}
+    source.metadata[METADATA] = [HIDDEN]
     course = walled.limited(Course.init(tmp_path / "course", {LESSON: source}))
     cheat = f"from {HIDDEN} import Bottleneck\n{RIGHT['soma']}"
     given, _ = walled.points(course, soma=cheat, dobro=RIGHT["dobro"])
