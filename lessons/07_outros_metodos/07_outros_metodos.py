@@ -16,7 +16,7 @@
 #
 # 1. contar o que cada método acrescenta ao modelo;
 # 2. escrever um **prompt contínuo** (*soft prompt*) e provar que ele imita qualquer prompt de texto;
-# 3. escrever a atenção com **prefixo**, pô-la num modelo inteiro e provar que o prefixo imita qualquer prompt contínuo que saia de um texto;
+# 3. escrever a atenção com **prefixo**, pô-lo num modelo inteiro e provar que ele também imita qualquer prompt de texto;
 # 4. escrever o **adaptador em gargalo**, e descobrir por que ele não se funde aos pesos;
 # 5. conferir os três, tensor por tensor, com a `peft` e com o `toolkit` do curso;
 # 6. medir os **seis** métodos na mesma tarefa: parâmetros, memória, tempo, latência, qualidade e disco.
@@ -253,7 +253,7 @@ with needs_exercise(1):
         )
 
 # %% [markdown]
-# **Leitura do resultado.** O prompt é de longe o menor: no modelo de 8 bilhões são 81.920 números, menos que uma foto pequena. Compare o prefixo nos dois últimos: o Llama-2-7B tem uma cabeça de chave e valor para cada uma de consulta, e o prefixo dele é **quatro vezes** maior que o do Llama-3.1-8B, que é um modelo maior, com a mesma largura e as mesmas 32 camadas. Se as suas duas linhas saem iguais, a sua conta usa a largura do modelo no lugar de $d_{kv}$.
+# **Leitura do resultado.** O prompt é de longe o menor: no modelo de 8 bilhões são 81.920 números, 320 KiB em fp32. Compare o prefixo nos dois últimos: o Llama-2-7B tem uma cabeça de chave e valor para cada uma de consulta, e o prefixo dele é **quatro vezes** maior que o do Llama-3.1-8B, que é um modelo maior, com a mesma largura e as mesmas 32 camadas. Se as suas duas linhas saem iguais, a sua conta usa a largura do modelo no lugar de $d_{kv}$.
 
 # %% [markdown]
 # ## 2. O prompt contínuo
@@ -267,7 +267,7 @@ with needs_exercise(1):
 # - **A máscara.** O lote vem com uma `attention_mask` de zeros e uns, de forma (lote, $T$), que marca o preenchimento. Os $n$ vetores do prompt entram na fila, e a máscara precisa crescer com eles.
 # - **A saída.** O modelo devolve logits também para as $n$ posições do prompt. Elas não preveem token nenhum do texto: joga-se fora.
 #
-# **De onde partir?** Lester e colegas mediram: de vetores sorteados é pior do que de embeddings de palavras de verdade. Faremos como eles.
+# **De onde partir?** Lester e colegas mediram: nos modelos pequenos, partir de vetores sorteados é pior do que partir de embeddings de palavras de verdade. Faremos como eles.
 
 # %% [markdown]
 # ### Exercício 2: `SoftPrompt`
@@ -383,7 +383,7 @@ with needs_exercise(2):
     print(f"Maior diferença entre o seu prompt e o da peft: {float(gap):.1e}")
 
 # %% [markdown]
-# **Leitura do resultado.** Espere 0 ou 1e-7, a última casa do float32. O primeiro teste diz mais que isso: **todo prompt de texto é um ponto** do espaço em que o prompt contínuo se move. Por isso o melhor prompt contínuo não pode ser pior que o melhor texto com o mesmo número de tokens. *Achar* esse ponto por gradiente é outra história, e você vai medi-la.
+# **Leitura do resultado.** Espere 0 ou 1e-7, a última casa do float32. O primeiro teste diz mais que isso: **todo prompt de texto é um ponto** do espaço em que o prompt contínuo se move. Por isso, na perda de treino, o melhor prompt contínuo não pode ser pior que o melhor texto com o mesmo número de tokens. *Achar* esse ponto por gradiente é outra história, e você vai medi-la.
 
 # %% [markdown]
 # ### Várias tarefas no mesmo lote
@@ -631,7 +631,7 @@ with needs_exercise(2, 4):
 #
 # A forma lembra o LoRA ($d \to m \to d$, com $m$ pequeno), mas há duas diferenças. O adaptador vem **depois** da matriz, em série, e não ao lado dela. E há uma função não linear no meio. O início é como no LoRA: $W_\text{sobe} = 0$ e $b_\text{sobe} = 0$, de modo que no primeiro instante o modelo responde exatamente como antes.
 #
-# Houlsby e colegas puseram dois por bloco, depois da atenção e depois da MLP, ambos antes da soma residual. [Pfeiffer et al. (2020)](https://arxiv.org/abs/2005.00247) mediram que só o da MLP quase basta: metade dos parâmetros e metade do atraso.
+# Houlsby e colegas puseram dois por bloco, depois da atenção e depois da MLP, ambos antes da soma residual. [Pfeiffer et al. (2020)](https://arxiv.org/abs/2005.00247) mediram que só o da MLP quase basta: metade dos parâmetros, e metade das peças no caminho.
 
 # %% [markdown]
 # ### Exercício 5: `BottleneckAdapter`
@@ -869,7 +869,7 @@ train_data, validation_data, test_data = (
     [example for example in part if example.answer in KINDS]
     for part in (task.train, task.validation, task.test)
 )
-sizes = {"cpu": (24, 24, 60), "t4": (100, 48, 120), "big": (200, 72, 120)}  # passos, validação, teste
+sizes = {"cpu": (16, 12, 36), "t4": (100, 48, 120), "big": (200, 72, 120)}  # passos, validação, teste
 steps, held_out, tested = (2, 2, 4) if reduced else sizes[machine.profile]
 print(f"{steps} passos de 4 cláusulas; validação em {held_out}, teste em {tested}\n")
 print(train_data[0].prompt, "→", train_data[0].answer)
@@ -877,7 +877,7 @@ print(train_data[0].prompt, "→", train_data[0].answer)
 # %% [markdown]
 # ### Uma taxa de aprendizado para cada um
 #
-# Comparar seis métodos com uma taxa só seria injusto com quase todos: o ajuste completo move milhões de números de uma vez, e um passo pequeno basta; o prompt tem poucos vetores, longe da saída, e precisa de passos centenas de vezes maiores. Buscamos a taxa de cada método **pela mesma regra**: 16 passos no SmolLM2, com as mesmas cláusulas; taxas afastadas por um fator de cerca de três; vence a menor perda em 24 cláusulas de validação, nunca de teste; se a melhor está na borda do que se tentou, tenta-se mais uma. O resultado está em `dados/taxas/taxas.csv`, com o programa que o fez. O QLoRA usa a taxa do LoRA.
+# Comparar seis métodos com uma taxa só seria injusto com quase todos: o ajuste completo move milhões de números de uma vez, e um passo pequeno basta; o prompt tem poucos vetores, longe da saída, e precisa de passos centenas de vezes maiores. Buscamos a taxa de cada método **pela mesma regra**: 8 passos no SmolLM2, com as mesmas cláusulas; taxas afastadas por um fator de cerca de três; vence a menor perda em 12 cláusulas de validação, nunca de teste; se a melhor está na borda do que se tentou, tenta-se mais uma. O resultado está em `dados/taxas/taxas.csv`, com o programa que o fez. O QLoRA usa a taxa do LoRA.
 
 # %%
 import csv
@@ -896,7 +896,7 @@ for name, (loss, rate) in best.items():
     axes.plot(rate, loss, "o", markersize=13, markerfacecolor="none", color=COLORS[name])
     print(f"{name:<10} melhor taxa {rate:8.0e}, perda na validação {loss:.3f}")
 axes.set(xscale="log", xlabel="taxa de aprendizado (escala logarítmica)", ylabel="perda na validação")
-axes.set_title("A mesma busca para todos: 16 passos no SmolLM2")
+axes.set_title("A mesma busca para todos: 8 passos no SmolLM2")
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False)
 plt.show()
@@ -973,7 +973,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA MEMORIA
+# **Leitura do resultado.** A barra vermelha é o que o ajuste eficiente elimina, e elimina igual nos cinco: com menos de 1 % dos parâmetros treinados, gradientes e estados do Adam quase somem do desenho. Sobram os pesos congelados, que só o QLoRA encolhe, e as ativações, que **nenhum** encolhe: para treinar um prompt na entrada, o gradiente atravessa as 32 camadas de volta, e cada uma guarda o que precisa para isso. Por isso um método com 82 mil parâmetros treináveis não cabe na T4, e o QLoRA, com 3,4 milhões, cabe. (No ajuste completo a parcela verde é quase zero porque o pico cai no passo do otimizador, quando as ativações já foram soltas.) Se a sua barra do prompt é muito menor que a do LoRA, desconfie: alguém esqueceu as ativações.
 
 # %% [markdown]
 # ### Os seis treinos
@@ -1006,7 +1006,7 @@ def measured(name, before):
             steps=steps,
             learning_rate=RATES[name],
             validation=validation_data[:held_out],
-            validate_every=max(1, steps // 3),
+            validate_every=max(1, steps // 2),
         )
         replace(run, before=before, after=quality(run.model)).save(FOLDER / name)
     return Run.read(FOLDER / name)
@@ -1041,7 +1041,7 @@ plt.show()
 import statistics
 import time
 
-new_tokens, rounds = (2, 1) if reduced else (16, 7)
+new_tokens, rounds = (2, 1) if reduced else (16, 5)
 question = base.tokenizer(test_data[0].prompt, return_tensors="pt").input_ids[:, :64]
 
 
@@ -1156,7 +1156,7 @@ for label, put in relatives.items():
     del model, trained
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA PARENTES
+# **Leitura do resultado.** Os três começam sem mudar nada (zero, ou a última casa): na IA3 os fatores são 1; na DoRA, $B = 0$ e o tamanho `lora_magnitude` é a norma que cada linha do peso já tem; na AdaLoRA, o $\Lambda$ (`lora_E`) é zero. A IA3 treina várias vezes menos números que o LoRA, e se funde ao peso como ele. A DoRA acrescenta ao LoRA um número por saída, mas refaz a norma do peso a cada passagem: aprende com poucos parâmetros a mais e anda mais devagar. A AdaLoRA treina **mais** números que o LoRA de posto 8, porque começa com posto 12; o ganho é terminar com o mesmo orçamento mais bem repartido. Se alguma linha mostra uma mudança grande no início, o adaptador não partiu do neutro.
 
 # %% [markdown]
 # ## 8. O que serve a quê
