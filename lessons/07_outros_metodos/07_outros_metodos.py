@@ -877,7 +877,7 @@ print(train_data[0].prompt, "→", train_data[0].answer)
 # %% [markdown]
 # ### Uma taxa de aprendizado para cada um
 #
-# Comparar seis métodos com uma taxa só seria injusto com quase todos: o ajuste completo move milhões de números de uma vez, e um passo pequeno basta; o prompt tem poucos vetores, longe da saída, e precisa de passos centenas de vezes maiores. Buscamos a taxa de cada método **pela mesma regra**: 8 passos no SmolLM2, com as mesmas cláusulas; taxas afastadas por um fator de cerca de três; vence a menor perda em 12 cláusulas de validação, nunca de teste; se a melhor está na borda do que se tentou, tenta-se mais uma. O resultado está em `dados/taxas/taxas.csv`, com o programa que o fez. O QLoRA usa a taxa do LoRA.
+# Comparar seis métodos com uma taxa só seria injusto com quase todos: o ajuste completo move milhões de números de uma vez, e um passo pequeno basta; o prompt tem poucos vetores, longe da saída, e precisa de passos centenas de vezes maiores. Buscamos a taxa de cada método **pela mesma regra**: 8 passos no SmolLM2, com as mesmas cláusulas; taxas afastadas por um fator de cerca de três; vence a menor perda em 12 cláusulas de validação, nunca de teste; se a melhor está na borda do que se tentou, tenta-se mais uma. O resultado está em `dados/taxas/taxas.csv`, com o programa que o fez. O QLoRA usa a taxa do LoRA. Nos perfis `t4` e `big` o treino é bem mais longo que o da busca, e taxas menores costumam vencer: usamos um terço das encontradas, sem nova busca.
 
 # %%
 import csv
@@ -885,7 +885,8 @@ import csv
 with (DADOS / "taxas" / "taxas.csv").open(encoding="utf-8") as file:
     tried = [(row["metodo"], float(row["taxa"]), float(row["perda_depois"])) for row in csv.DictReader(file)]
 best = {name: min((loss, rate) for m, rate, loss in tried if m == name) for name, _, _ in tried}
-RATES = {name: rate for name, (_, rate) in best.items()}
+longer = reduced or machine.profile != "cpu"  # mais passos que os da busca: um terço da taxa
+RATES = {name: rate / 3 if longer else rate for name, (_, rate) in best.items()}
 RATES["QLoRA"] = RATES["LoRA"]
 
 COLORS |= {"completo": "#444444", "QLoRA": "#7b6d8d"}
@@ -965,7 +966,7 @@ for name, method in METHODS.items():
         label = part if name == "completo" else None
         axes.barh(name, values[place], left=sum(values[:place]), color=color, label=label)
 axes.axvline(14.75, color="#444", linestyle=":")
-axes.text(15.2, -0.55, "T4", fontsize=9)
+axes.text(15.2, 2, "T4", va="center", fontsize=9)
 axes.invert_yaxis()
 axes.set(xlabel="GiB no pico")
 axes.spines[["top", "right"]].set_visible(False)
