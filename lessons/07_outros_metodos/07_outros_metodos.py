@@ -400,7 +400,8 @@ with needs_exercise(2):
     both.weight = nn.Parameter(torch.stack([soft.weight.detach() for soft in clients]))  # (2, 3, 16)
     words = model.get_input_embeddings()(ids)
     together = model(inputs_embeds=torch.cat([both.weight, words], dim=1)).logits[:, 3:]
-    print(f"Cada linha com o seu prompt, juntas ou sozinhas: {float((together - torch.stack(alone)).abs().max()):.1e}")  # fmt: skip
+    gap = (together - torch.stack(alone)).abs().max().detach()
+    print(f"Cada linha com o seu prompt, juntas ou sozinhas: {float(gap):.1e}")
 
 # %% [markdown]
 # **Leitura do resultado.** Zero, ou a última casa: as duas linhas passaram juntas, cada uma com o seu prompt, e nenhuma viu o da outra. O prefixo permite o mesmo; o adaptador e o LoRA separado só com código próprio para isso; pesos fundidos, nunca.
@@ -615,10 +616,11 @@ with needs_exercise(2, 4):
     model, ids, start = tiny_llama(), some_ids(2, 6), torch.tensor([5, 9, 2])
     mask = torch.ones_like(ids)
     prefix, soft = Prefix(model, start), SoftPrompt(model, start)
-    gap = (prefix(model, ids, mask) - soft(model, ids, mask)).abs().max()
+    gap = (prefix(model, ids, mask) - soft(model, ids, mask)).abs().max().detach()
     print(f"prefixo tirado de um texto, contra o prompt do mesmo texto: {float(gap):.1e}")
     fill(prefix, seed=1)
-    gap = (prefix(model, ids, mask) - peft_prefix(0, prefix.keys, prefix.values, ids, mask)).abs().max()
+    theirs = peft_prefix(0, prefix.keys, prefix.values, ids, mask)
+    gap = (prefix(model, ids, mask) - theirs).abs().max().detach()
     print(f"prefixo sorteado, contra o da peft com os mesmos números:   {float(gap):.1e}")
 
 # %% [markdown]
@@ -831,7 +833,7 @@ with needs_exercise(5, 7):
         ("com a GELU", lambda x: adapter(linear(x))),
     ):
         gap = f(a + b) + f(torch.zeros(1, 16)) - f(a) - f(b)
-        print(f"{label:<22} {float(gap.abs().max()):30.6f}")
+        print(f"{label:<22} {float(gap.abs().max().detach()):30.6f}")
 
 # %% [markdown]
 # **Leitura do resultado.** Uma camada linear com `bias` faz sempre essa conta dar zero, e a primeira linha dá zero até a última casa. A segunda não: nenhuma matriz faz o que o adaptador faz. Por isso ele fica no caminho para sempre, e cobra o seu tempo a **cada token**. O prefixo e o prompt cobram de outro modo: $n$ posições a mais no cache, em cada camada.
@@ -903,7 +905,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA TAXAS
+# **Leitura do resultado.** Entre a melhor taxa do ajuste completo e a do prefixo há um fator de centenas: com a taxa de um, o outro mal sairia do lugar, ou explodiria. Cada curva tem um fundo; à esquerda dele o método aprende devagar, à direita os passos passam do ponto. Quem compara métodos com uma taxa só compara, na verdade, quem deu sorte com ela. E o fundo é deste modelo e de 8 passos: outro modelo, ou um treino mais longo, pede outra busca. Se a melhor taxa de alguma curva está na ponta, a busca parou cedo demais.
 
 # %% [markdown]
 # ### De onde se parte
@@ -939,7 +941,7 @@ with needs_exercise(2, 4), torch.no_grad():
 del model
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA PARTIDA
+# **Leitura do resultado.** Compare com a primeira linha, o modelo sem nada. O prefixo sorteado piora a perda antes de qualquer treino: todas as camadas prestam atenção a lixo. O prompt sorteado entra só na primeira camada, e o modelo o suporta melhor. Tirados de um texto, os dois dão a **mesma** perda, até a última casa: é a prova da seção 4 num modelo de verdade. Nos treinos abaixo, o prompt parte de tokens sorteados do vocabulário e o prefixo parte de zeros, o mais perto disso que a `peft` oferece. Se as duas linhas "tirado do texto" diferem, há um erro no seu `Prefix` ou no seu `SoftPrompt`.
 
 # %% [markdown]
 # ### A memória que falta e a que sobra
@@ -979,7 +981,7 @@ plt.show()
 # %% [markdown]
 # ### Os seis treinos
 #
-# Cada método treina uma cópia nova da base. Depois medimos o macro-F1 no teste: o modelo escolhe, entre os quatro tipos, o que acha mais provável; ao acaso daria 0,25. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são cerca de TEMPO minutos ao todo.
+# Cada método treina uma cópia nova da base. Depois medimos o macro-F1 no teste: o modelo escolhe, entre os quatro tipos, o que acha mais provável; ao acaso daria 0,25. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são cerca de dez minutos ao todo, com dois núcleos.
 
 # %%
 from dataclasses import replace
@@ -1001,7 +1003,7 @@ def measured(name, before):
     """O treino de um método, medido e guardado, sem o modelo; ou o que já estava guardado."""
     if not (FOLDER / name).exists():
         run = train(
-            base.plan(METHODS[name], batch=4, seq_len=256),
+            base.plan(METHODS[name], batch=4, seq_len=512),
             train_data,
             base,
             steps=steps,
@@ -1031,7 +1033,7 @@ for axes in (left, right):
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA TREINOS
+# **Leitura do resultado.** Olhe primeiro a perda, medida sempre nas mesmas cláusulas que o treino não vê. Na busca de taxas com o SmolLM2, com a metade destes passos, a ordem já era: o ajuste completo e o adaptador na frente, o prefixo e o LoRA logo atrás, o prompt por último, bem longe. À direita, a perda cai quando se treina mais, mas não em linha: o prefixo, com metade dos números do LoRA, empatou com ele. O prompt tem dezenas de vezes menos números, só mexe na entrada, e o gradiente que chega a ele atravessou o modelo inteiro: aprende devagar. Isso não diz onde ele chegaria com mil vezes mais passos. Se alguma curva sobe, a taxa é alta demais para este treino.
 
 # %% [markdown]
 # ### O que cada um custa na hora de usar
@@ -1094,7 +1096,7 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA LATENCIA
+# **Leitura do resultado.** A primeira linha é a base contra ela mesma: o quanto se afasta de 1 é o erro da medida, e diferença menor que isso não conta. O LoRA fundido faz as mesmas operações que a base, e fica com ela dentro desse erro. Separado, o LoRA faz duas multiplicações pequenas a mais em cada matriz-alvo; o adaptador, duas e uma GELU, duas vezes por bloco, e não há como tirá-las. O QLoRA desquantiza cada peso a cada passagem: economiza memória, não tempo. Prompt e prefixo só alongam a fila em 20 posições, o que pesa pouco no tempo de um texto curto; pesa no cache, em cada sequência do lote. (O ajuste completo não está na lista porque é a própria base, com outros valores.) Numa GPU e num modelo grande as proporções mudam; o que não muda é quais operações sobram.
 
 # %% [markdown]
 # ### A tabela
@@ -1118,7 +1120,7 @@ print(
 )
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA TABELA
+# **Leitura do resultado.** Coluna por coluna. **Treináveis** e **disco** andam juntos: quatro bytes por número, de algumas dezenas de KiB (prompt) ao modelo inteiro (completo). **Memória**: prevista e simulada concordam, e são para uma GPU; num modelo deste tamanho as ativações e os logits do lote mandam, e por isso os cinco métodos eficientes ficam próximos. A coluna medida só se compara com elas se for CUDA; RSS conta o processo inteiro e não mostra o que a GPU economizaria. **s/passo**: quem congela poupa o gradiente dos pesos, um terço das operações da aula 01, e não mais que isso; o método com menos parâmetros não é o mais rápido. **macro-F1**: com tão poucos passos, boa parte da perda que caiu foi aprender a responder **no formato**, e não a distinguir os tipos; com 36 cláusulas, o acaso sozinho move esse número em mais de 0,1, e diferença menor não é diferença. É a perda de validação que separa os métodos aqui. Se a latência do LoRA fundido não fica perto de 1, ou a memória simulada do completo não é a maior, procure o erro.
 
 # %% [markdown]
 # ## 7. Três parentes: IA3, DoRA e AdaLoRA
