@@ -938,7 +938,7 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Cada linha é um tipo, cada coluna, uma resposta; acertos na diagonal. À esquerda, colunas: o modelo base responde o mesmo para quase tudo. À direita a diagonal aparece, e as confusões que sobram costumam ser entre tipos que falam do mesmo (multa e responsabilidade, pagamento e reajuste). Uma coluna cheia à direita seria um tipo que o modelo usa quando não sabe.
+# **Leitura do resultado.** Cada linha é um tipo, cada coluna, uma resposta; acertos na diagonal. À esquerda, colunas: o modelo base responde o mesmo para quase tudo. À direita a diagonal começa a aparecer, e as confusões que sobram costumam ser entre tipos que falam do mesmo (multa e responsabilidade, pagamento e reajuste). Uma coluna cheia à direita seria um tipo que o modelo usa quando não sabe.
 
 # %% [markdown]
 # ## 9. O que uma taxa alta demais faz
@@ -980,7 +980,7 @@ for label, asked_model in (
     print(f"  {label:<16} {text!r}")
 
 # %% [markdown]
-# **Leitura do resultado.** As três linhas são o mesmo modelo com três histórias. Com a taxa boa, os pesos andam menos de um por cento, e a perplexidade em textos gerais diz quanto isso custou fora da tarefa. Com a taxa alta, em poucos passos eles andam muito mais, a tarefa não melhora, e o que o modelo sabia da língua vai embora: a perplexidade se multiplica. E olhe as frases: o modelo ajustado tende a responder a *qualquer* pergunta como se fosse uma cláusula. Nada disso aparece na perda de treino; só apareceu porque medimos fora da tarefa. Os remédios: taxa menor, menos passos, misturar textos gerais aos dados, ou não mexer nos pesos, que é o assunto da próxima aula. Se a perplexidade da taxa alta fica igual à da base, o treino não chegou a começar.
+# **Leitura do resultado.** As três linhas são o mesmo modelo com três histórias. Com a taxa boa, os pesos andam pouco, e a perplexidade em textos gerais diz quanto isso custou fora da tarefa. Com a taxa alta, em poucos passos eles andam muito mais. A perda da tarefa também cai, e depressa: quem olha só para ela vê um bom treino. O estrago está na outra coluna, a do que o modelo sabia da língua. E olhe as frases: um modelo ajustado para uma tarefa só tende a responder a *qualquer* pergunta como se fosse uma cláusula. Nada disso aparece na perda de treino; só apareceu porque medimos fora da tarefa. Os remédios: taxa menor, menos passos, misturar textos gerais aos dados, ou não mexer nos pesos, que é o assunto da próxima aula. Se a taxa alta deixa a perplexidade igual à da base, o treino não chegou a começar.
 
 # %% [markdown]
 # ## O que fica

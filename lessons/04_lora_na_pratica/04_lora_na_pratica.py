@@ -280,7 +280,7 @@ for label, run in runs.items():
 print(f"{'sem ajuste':<20} {'':>39} {statistics.mean(losses['sem ajuste']):19.3f}")
 
 # %% [markdown]
-# **Leitura do resultado.** Todas as linhas partiram da mesma perda, a da última, e todas a derrubam em poucos passos. Na coluna dos treinados, as três primeiras quase empatam, por construção. A do tempo mostra outra coisa: com os mesmos parâmetros, mais módulos adaptados são mais produtos pequenos, e o passo fica mais lento; e o ajuste completo, que calcula o gradiente de todos os pesos, é o mais lento de todos. A escala vai de 0,25 a 16: é ela, junto com a taxa de aprendizado, que decide o tamanho do passo. Se alguma linha fica na perda da última, a taxa não serve para aquela escala. Quem está na frente? Ainda não dá para dizer: falta saber quanto dessas diferenças é sorte.
+# **Leitura do resultado.** Todas as linhas partiram da mesma perda, a da última, e todas a derrubam em poucos passos, mas com pressas muito diferentes. Olhe a escala. Posto 1 e posto 64, ambos com $\alpha = 16$, ficam quase juntos, embora um treine 64 vezes mais parâmetros: com a divisão por $r$, quem decide o tamanho do passo é $\alpha$, e não o posto. No posto 64, trocar $\alpha/r$ por $\alpha/\sqrt r$ multiplica a escala por 8 e dá uma queda bem mais rápida. Entre as três primeiras, de mesmo orçamento e mesma escala, "todas", com posto 4, costuma sair na frente. No tempo, os LoRA quase empatam, e o ajuste completo, que calcula o gradiente de todos os pesos, é o mais lento. Se alguma linha fica na perda da última, a taxa não serve para aquela escala. Quanto dessas diferenças é sorte? É o que falta saber.
 
 # %% [markdown]
 # ### Exercício 2: ler a varredura
@@ -509,7 +509,7 @@ with needs_exercise(3, 4):
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** O posto é quantas direções o adaptador **pode** usar; o posto efetivo, quantas ele usou. Nos postos altos a distância entre os dois é grande: o resto da capacidade foi paga e ficou quase parada. Compare as duas linhas do posto mais alto: só a escala muda, e com $\alpha/r$ a correção fica muito menor que com $\alpha/\sqrt r$; é o freio de que falávamos. No ajuste completo, cada peso anda pouquíssimo, mas todos andam, em direções muito mais numerosas. Uma configuração de posto 1 tem posto efetivo 1, sempre: se a sua mostra outra coisa, confira a entropia.
+# **Leitura do resultado.** O posto é quantas direções o adaptador **pode** usar; o posto efetivo, quantas ele usou. Nos postos altos a distância entre os dois é grande: o resto da capacidade foi paga e ficou quase parada. Compare as duas linhas do posto mais alto: só a escala muda, e com $\alpha/r$ a correção fica muito menor que com $\alpha/\sqrt r$; é o freio de que falávamos. No ajuste completo, cada peso anda pouquíssimo, mas todos andam, e a mudança se espalha por mais direções. Uma configuração de posto 1 tem posto efetivo 1, sempre: se a sua mostra outra coisa, confira a entropia.
 
 # %% [markdown]
 # ## 5. Dois adaptadores, uma base
@@ -519,7 +519,7 @@ with needs_exercise(3, 4):
 # %%
 from toolkit import save
 
-CHOSEN = LoRA(8, alpha=16, targets="all-linear")
+CHOSEN = LoRA(8, alpha=16, targets="all-linear")  # todas, com a escala das três primeiras linhas
 clients = {"cláusulas": contracts, "atendimento": tangerina}
 for label, task in clients.items():
     run = run_of(label, CHOSEN, task.train, steps, RATE)
