@@ -1035,7 +1035,7 @@ print(f"\nesta CPU tem AVX512-BF16: {'sim' if bnb.has_avx512bf16() else 'não'}"
 # %% [markdown]
 # ## 7. Os três treinos
 #
-# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno, com poucos passos: uns dez minutos ao todo. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
+# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno, com poucos passos: uns sete minutos ao todo. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
 
 # %%
 from dataclasses import replace
@@ -1049,8 +1049,8 @@ base = base_model("tiny" if reduced else MODELS[machine.profile])
 print(f"Modelo: {base.name} ({base.reason})")
 
 task = clauses(DADOS)
-held_out, test = (task.validation[:2], task.test[:2]) if reduced else (task.validation[:12], task.test[:36])
-steps = 2 if reduced else {"cpu": 24, "t4": 150, "big": 100}[machine.profile]
+held_out, test = (task.validation[:2], task.test[:2]) if reduced else (task.validation[:12], task.test[:24])
+steps = 2 if reduced else {"cpu": 20, "t4": 150, "big": 100}[machine.profile]
 METHODS = {
     "completo": (Full(), 5e-5),
     "LoRA": (LoRA(16, 32, targets="all-linear"), 1e-3),
@@ -1125,8 +1125,8 @@ compare(runs)
 # **Leitura do resultado.** Olhe quatro linhas.
 #
 # - A **perda na validação** despenca nos três, e LoRA e QLoRA terminam perto um do outro, embora o QLoRA comece de um modelo já quantizado. Compare-a com a de quem só decorou a lista: acima dela, o modelo aprendeu o **formato** da resposta e ainda não os tipos.
-# - Por isso a **macro-F1** diz pouco na CPU: com duas dúzias de passos ela ainda anda pelo acaso (0,08), e com 36 cláusulas oscila alguns centésimos por sorte. Na T4, com mais passos, é ela que conta.
-# - Os **tokens/s**: o LoRA passa o ajuste completo, porque não calcula o gradiente dos pesos. O QLoRA fica perto do LoRA na CPU, pela razão da seção 3, e abaixo dele numa GPU.
+# - Por isso a **macro-F1** diz pouco na CPU: com vinte passos ela ainda anda pelo acaso (0,08), e com 24 cláusulas oscila alguns centésimos por sorte. Na T4, com mais passos, é ela que conta.
+# - Os **tokens/s**: o LoRA costuma passar o ajuste completo, porque não calcula o gradiente dos pesos. O QLoRA fica perto do LoRA na CPU, pela razão da seção 3, e abaixo dele numa GPU.
 # - O **pico**: na CPU, que mede o processo inteiro, a economia do QLoRA quase não aparece, porque o modelo é pequeno, os pesos desquantizados passam pela memória e as ativações são as mesmas. Memória de GPU se mede numa GPU, ou se calcula, como abaixo.
 #
 # Se a perda do QLoRA não cai e a das outras cai, volte à seção 6.
@@ -1277,7 +1277,7 @@ print(
 # - **Parâmetros treináveis.** Errado na `peft`: os dois em **fp32** (seção 1).
 # - **Memória.** "Até 3" e "até 16 vezes" valem onde os pesos dominam: modelo grande, texto curto, recomputação. Ali até se passa disso. No modelo de 160 milhões, ou no de 7 bilhões com textos longos sem recomputação, a vantagem sobre o LoRA cai a menos de uma vez e meia: as ativações são as mesmas. E as 16 dependem também de como o outro lado é contado (o Adam em 16 ou em 32 bits).
 # - **Hardware.** Certo, e é a razão de o QLoRA existir.
-# - **Desempenho.** A perda do QLoRA terminou perto da do LoRA, como promete o quadro. Mas com uma semente, poucos passos e 36 cláusulas isso é um indício, não uma prova: diferenças de alguns centésimos são ruído, e afirmar "mínima" pede mais sementes e mais tarefas. O artigo fez isso, e encontrou empate.
+# - **Desempenho.** A perda do QLoRA terminou perto da do LoRA, como promete o quadro. Mas com uma semente, poucos passos e 24 cláusulas isso é um indício, não uma prova: diferenças de alguns centésimos são ruído, e afirmar "mínima" pede mais sementes e mais tarefas. O artigo fez isso, e encontrou empate.
 # - **Velocidade.** **Só com condição**: muitos tokens por passagem. Aí o preço de desquantizar se dilui (na sua CPU, talvez até sumir); com poucos, a seção 3 mediu várias vezes mais lento. O QLoRA troca velocidade por memória, e só ganha tempo quando a memória poupada deixa usar um lote maior, ou quando a alternativa é não treinar.
 # - **Complexidade.** Certo, e esta aula é a prova: quatro passos de preparo, um otimizador que nem sempre pagina, um defeito silencioso, e uma fusão que precisa de cuidado. É a próxima seção.
 
