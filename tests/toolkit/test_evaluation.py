@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toolkit.adapters import attach
-from toolkit.data import prompt_text
+from toolkit.data import DataError, prompt_text
 from toolkit.evaluation import choose, macro_f1, option_scores, perplexity
 from toolkit.generation import answer, answers
 from toolkit.methods import Adapter, LoRA, PrefixTuning, PromptTuning, QLoRA
@@ -63,6 +63,14 @@ def test_evaluation_leaves_the_model_as_it_was(tiny):
     one, other = (option_scores(model, tiny.tokenizer, "p", OPTIONS) for _ in range(2))
     assert one == other and model.training  # no dropout while it looks
     assert answers(model, tiny.tokenizer, []) == []
+
+
+def test_a_prompt_longer_than_the_context_is_one_sentence(tiny):
+    longest = tiny.model.config.max_position_embeddings
+    with pytest.raises(DataError, match=rf"tokens e o modelo só tem posições para {longest}"):
+        answers(tiny.model, tiny.tokenizer, ["curta", "p" * longest])
+    with pytest.raises(DataError, match="encurte-o"):
+        option_scores(tiny.model, tiny.tokenizer, "p" * longest, OPTIONS)
 
 
 def test_perplexity_by_hand_and_of_a_model_that_knows_nothing(tiny):
