@@ -44,9 +44,11 @@ def grade_over_there(root: str) -> None:
     students = sorted(path.name for path in (course.root / "submitted").iterdir())
     with open_client(1, SCHEDULER) as client:
         client.wait_for_workers(2, timeout=240)
-        graded = {one.student: one.scores for one in grade_all(course, LESSON, students, client)}
+        results = list(grade_all(course, LESSON, students, client))
         shares = client.run(lambda dask_worker: dask_worker.state.executed_count)
-    print(json.dumps({"graded": graded, "shares": shares}))
+    failures = [one.log[-2000:] for one in results if one.failure]
+    graded = {one.student: one.scores for one in results}
+    print(json.dumps({"graded": graded, "shares": shares, "failures": failures}))
 
 
 @pytest.mark.slow
@@ -71,7 +73,7 @@ def test_two_machines_grade_one_class(course, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    assert len(said["graded"]) == 8
+    assert said["failures"] == [] and len(said["graded"]) == 8
     assert all(scores[f"{LESSON}-soma-teste"] == 2 for scores in said["graded"].values())
     assert sorted(address.split(":")[1] for address in said["shares"]) == ["//10.99.0.1", "//10.99.0.2"]
     assert all(count > 0 for count in said["shares"].values())
