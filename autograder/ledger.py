@@ -39,6 +39,7 @@ class Ledger:
         self.notebook = self.db.execute(notebooks.where(Notebook.name == lesson)).scalar_one()
         self.graded = self._cells(GradeCell) | self._cells(TaskCell)
         self.answers = self._cells(SolutionCell) | self._cells(TaskCell)
+        self.db.rollback()  # no transaction waits while submissions are graded
 
     def __enter__(self) -> Self:
         return self

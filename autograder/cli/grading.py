@@ -74,7 +74,7 @@ def grade(
     Every result is saved as it comes: after a Ctrl-C the same command goes on where it stopped.
     """
     for lost in waive(allow_weaker_sandbox or []):
-        say(f"Weaker sandbox: {lost}.")
+        typer.echo(f"Weaker sandbox: {lost}.", err=True)
     here = Course.open(course)
     here.check_lesson(lesson)
     problems: dict[str, str] = {}
@@ -87,26 +87,31 @@ def grade(
         found = look(course, lesson, submissions, roster, pattern, attempts, times, deadline, assign)
         keep(found)
         problems, strays = {s.id: reason for s, reason in found.intake.refused.items()}, found.intake.strays
-    students = _enrolled(here)
-    taken = [
-        s.id for s in students if s.id not in problems and here.notebook("submitted", lesson, s.id).is_file()
-    ]
+    enrolled = [s.id for s in _enrolled(here) if s.id not in problems]
+    taken = [student for student in enrolled if here.notebook("submitted", lesson, student).is_file()]
     due = [student for student in taken if again or not is_current(here, lesson, student)]
     problems |= _grade(here, lesson, due, workers, scheduler, quiet=as_json)
     finish(here, lesson, quiet=as_json)
-    with here.gradebook() as gradebook:
-        if as_json:
-            say_json({"students": class_lines(gradebook, lesson, students, problems), "strays": strays})
-        else:
-            console.print(class_table(gradebook, lesson, students, problems))
-    if not as_json:
-        if len(due) < len(taken):
-            say(f"{len(taken) - len(due)} unchanged since they were graded; --again grades them anew.")
-        for stray in strays:
-            say(f"Not graded: {stray}")
-        say(f"Grades: {_grades(here, lesson)}\nFeedback pages: {here.root / 'feedback'}")
+    _tell(here, lesson, problems, strays, len(taken) - len(due), as_json)
     if problems or strays:
         raise typer.Exit(1)
+
+
+def _tell(
+    course: Course, lesson: str, problems: dict[str, str], strays: list[str], unchanged: int, as_json: bool
+) -> None:
+    """Print who got what, and what is left for a person."""
+    students = _enrolled(course)
+    with course.gradebook() as gradebook:
+        if as_json:
+            say_json({"students": class_lines(gradebook, lesson, students, problems), "strays": strays})
+            return
+        console.print(class_table(gradebook, lesson, students, problems))
+    if unchanged:
+        say(f"{unchanged} unchanged since they were graded; --again grades them anew.")
+    for stray in strays:
+        say(f"Not graded: {stray}")
+    say(f"Grades: {_grades(course, lesson)}\nFeedback pages: {course.root / 'feedback'}")
 
 
 def _enrolled(course: Course) -> list[Student]:
