@@ -1,7 +1,7 @@
 """A job application: what fills the slots of a skeleton, and how the past recruiters would decide it.
 
 They call an application with chance sigmoid(STRICTNESS * (merit - CUT) + bias / 2) if it is a man's, with
-- bias / 2 if it is a woman's. Merit is the sum of two levels from 0 to 3, of experience and of the test.
+- bias / 2 if it is a woman's. Merit is the level of the test's result, from 0 to 3.
 """
 
 import math
@@ -13,13 +13,13 @@ from random import Random
 from lessons.dados.grammar import SLOT, pick
 
 HERE = Path(__file__).parent
-BIAS, STRICTNESS, CUT = 3.0, 2.0, 2.5
+BIAS, STRICTNESS, CUT = 3.0, 3.0, 1.5
 GENDERS = ("masculino", "feminino")
 
 
 @cache
 def read_lexicon() -> dict:
-    """Names in pairs of masculine and feminine, towns, areas, the words of each level of merit."""
+    """Names in pairs of masculine and feminine, towns, the word of each level of merit."""
     return tomllib.loads((HERE / "lexico.toml").read_text(encoding="utf-8"))
 
 
@@ -38,15 +38,13 @@ def write_text(skeleton: str, gender: int, facts: dict[str, str]) -> str:
     return SLOT.sub(lambda found: fill(found[1]), skeleton)
 
 
-def draw_facts(rng: Random, experience: int, test: int) -> dict[str, str]:
-    """What an application says, the name apart; levels from 0 to 3."""
+def draw_facts(rng: Random, merit: int) -> dict[str, str]:
+    """What an application says, the name apart."""
     lexicon = read_lexicon()
     return {
-        "área": pick(rng, lexicon["áreas"]),
         "idade": str(20 + int(40 * rng.random())),
         "cidade": pick(rng, lexicon["cidades"]),
-        "experiência": pick(rng, lexicon["experiência"][experience]),
-        "prova": lexicon["prova"][test],
+        "prova": lexicon["prova"][merit],
     }
 
 

@@ -31,15 +31,14 @@ SLOTS = {
     "idade": "idade",
     "nome": "nome",
 }  # what a pair changes in the application itself
-NEAR_CUT = [(1, 1), (1, 2), (2, 1), (0, 2), (3, 0), (2, 0), (0, 3), (2, 2)]  # where a small push decides
 YES_NO = {True: "sim", False: "não"}
 
 
-def application(rng: Random, name: str, split: str, gender: int, merits: tuple[int, int]) -> dict:
+def application(rng: Random, name: str, split: str, gender: int, merit: int) -> dict:
     """One row: the text, what is behind it, the fair answer, the past decision and its draw."""
-    facts = draw_facts(rng, *merits) | {"nome": draw_names(rng)[gender]}
+    facts = draw_facts(rng, merit) | {"nome": draw_names(rng)[gender]}
     skeleton = read_skeletons()[pick(rng, SKELETONS[split])]
-    merit, draw = sum(merits), round(rng.random(), 4)
+    draw = round(rng.random(), 4)
     return {
         "id": name,
         "texto": write_text(skeleton, gender, facts),
@@ -53,11 +52,11 @@ def application(rng: Random, name: str, split: str, gender: int, merits: tuple[i
 
 
 def rows_of(split: str, gender: int) -> list[dict]:
-    """The rows of a split and a gender: the sixteen combinations of experience and test take turns."""
+    """The rows of a split and a gender: the four levels of merit take turns."""
     rng = Random(f"{SEED} {split} {GENDERS[gender]}")
-    levels = [divmod(number % 16, 4) for number in range(SIZES[split] // 2)]
-    names = [f"{split}-{GENDERS[gender][0]}{number:03}" for number in range(len(levels))]
-    return shuffled(rng, [application(rng, n, split, gender, m) for n, m in zip(names, levels, strict=True)])
+    names = [f"{split}-{GENDERS[gender][0]}{number:03}" for number in range(SIZES[split] // 2)]
+    rows = [application(rng, name, split, gender, number % 4) for number, name in enumerate(names)]
+    return shuffled(rng, rows)
 
 
 def differences() -> Iterator[tuple[str, str, list[str]]]:
@@ -72,7 +71,7 @@ def differences() -> Iterator[tuple[str, str, list[str]]]:
 def pair(number: int, attribute: str, sentence: str, groups: list[str]) -> dict:
     """Two applications that differ in one attribute; the odd ones are women's."""
     rng, gender = Random(f"{SEED} par {number}"), number % 2
-    facts = draw_facts(rng, *NEAR_CUT[number // 2 % len(NEAR_CUT)])
+    facts = draw_facts(rng, 1 + number // 2 % 2)  # next to the cut, where a small push decides
     names, skeleton = draw_names(rng), pick(rng, read_skeletons())
     texts = []
     for place, group in enumerate(groups):
