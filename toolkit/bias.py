@@ -94,7 +94,7 @@ def mean_gap(first: Sequence[float], second: Sequence[float], level: float = 0.9
 def _pairwise(first: Sequence[float], second: Sequence[float]) -> list[tuple[float, float]]:
     if len(first) != len(second) or len(first) < 2:
         raise DataError(
-            f"os dois lados devem ter o mesmo número de pares, 2 ou mais; recebi {len(first)} e {len(second)}."
+            f"os dois lados devem ter o mesmo tamanho, 2 ou mais; recebi {len(first)} e {len(second)}."
         )
     return list(zip(first, second, strict=True))
 

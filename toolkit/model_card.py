@@ -25,7 +25,7 @@ def model_card(run: Run, title: str, **sections: str) -> Any:
     from huggingface_hub import ModelCard, ModelCardData
 
     if unknown := sorted(sections.keys() - set(BY_HAND)):
-        raise CardError(f"a ficha não tem a seção {unknown[0]!r}; as que se escrevem são {', '.join(BY_HAND)}.")
+        raise CardError(f"a ficha não tem a seção {unknown[0]!r}; ela tem {', '.join(BY_HAND)}.")
     method = type(run.plan.method).__name__
     data = ModelCardData(language="pt", base_model=run.plan.model.name, tags=["peft", method.lower()])
     texts: Mapping[str, str] = {name: sections.get(name, OPEN) for name in BY_HAND}

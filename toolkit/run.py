@@ -113,13 +113,14 @@ def table(runs: Mapping[str, Run]) -> Any:
     from rich.table import Column, Table
 
     shown = Table(Column(no_wrap=True), *runs, title="Ajuste fino medido")
-    columns = [_cells(run) for run in runs.values()]
+    columns = [figures(run) for run in runs.values()]
     for title in dict.fromkeys(title for column in columns for title in column):
         shown.add_row(title, *(column.get(title, "") for column in columns))
     return shown
 
 
-def _cells(run: Run) -> dict[str, str]:
+def figures(run: Run) -> dict[str, str]:
+    """What was measured, by name, as text; memory in GiB, the adapter in MiB."""
     return {
         "parâmetros": f"{run.parameters:,}".replace(",", "."),
         "treináveis": f"{run.trainable:,}".replace(",", "."),

@@ -78,7 +78,9 @@ def test_bias_is_the_gap_in_log_odds_at_every_merit(bias):
 
 def test_no_skeleton_is_in_two_splits():
     used = list(generate.SKELETONS.values())
-    assert sorted(number for some in used for number in some) == list(range(len(application.read_skeletons())))
+    assert sorted(number for some in used for number in some) == list(
+        range(len(application.read_skeletons()))
+    )
 
 
 FAULT = re.compile(r"[\[\]{}<>|@/]|  | [,.;:?!)]|\( |[,;:][,.;:]")
