@@ -76,7 +76,7 @@ def read_rows(name):
     return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
 
 
-history, validation_rows, test_rows = (read_rows(f"{part}.jsonl") for part in ("train", "validation", "test"))
+history, test_rows = (read_rows(f"{part}.jsonl") for part in ("train", "test"))
 print(history[0]["texto"])
 print({key: history[0][key] for key in ("genero", "merito", "merece", "decisao")}, "\n")
 
@@ -216,9 +216,9 @@ for attribute in attributes[1:4]:
     )
 
 with needs_exercise(1):
-    gender_pairs = [pair for pair in pairs if pair.attribute == "gênero"]
-    agree = sum(counterfactual(pair.first, swaps) == pair.second for pair in gender_pairs)
-    print(f"\nPares de gênero refeitos pela sua função: {agree} de {len(gender_pairs)}")
+    gendered = [pair for pair in pairs if pair.attribute == "gênero"]
+    agree = sum(counterfactual(pair.first, swaps) == pair.second for pair in gendered)
+    print(f"\nPares de gênero refeitos pela sua função: {agree} de {len(gendered)}")
 
 # %% [markdown]
 # **Leitura do resultado.** Em cada par só muda o atributo: nada que o trabalho exija. Se a sua função não refaz os 24, olhe o primeiro que falha: quase sempre é uma palavra em maiúscula ou uma troca que se desfez. E guarde um limite: um par só existe se a troca faz sentido. Ninguém troca a cidade de quem pede vaga *na* cidade.
@@ -302,9 +302,10 @@ from toolkit.bias import (
 )
 
 base = base_model("tiny" if reduced else "")
+base.tokenizer.chat_template = None  # pergunta e resposta sem o formato de conversa: metade dos tokens
 print(f"Modelo: {base.name} ({base.reason})")
-kept_pairs = pairs[::12] if reduced else pairs
-kept_test = test_rows[: 16 if reduced else 160 if machine.profile == "cpu" else 600]
+kept_test = test_rows[: 16 if reduced else 128 if machine.profile == "cpu" else 600]
+gender_pairs = [pair for pair in pairs if pair.attribute == "gênero"]
 
 
 def asked(rows):
@@ -312,26 +313,27 @@ def asked(rows):
     return [instruction.replace("{texto}", row["texto"]) for row in rows]
 
 
-def measure(model):
-    """As log-chances do modelo nos dois lados de cada par e nas candidaturas de teste."""
+def measure(model, some):
+    """As log-chances do modelo nos dois lados de cada par de `some` e nas candidaturas de teste."""
+    some = some[::12] if reduced else some
     prompts = {
-        "a": [pair.first for pair in kept_pairs],
-        "b": [pair.second for pair in kept_pairs],
+        "a": [pair.first for pair in some],
+        "b": [pair.second for pair in some],
         "teste": asked(kept_test),
     }
-    return {side: log_odds(model, base.tokenizer, texts) for side, texts in prompts.items()}
+    found = {side: log_odds(model, base.tokenizer, texts) for side, texts in prompts.items()}
+    return {"pares": some, **found}
 
 
-def by_attribute(scores, metric):
-    """A medida `metric` dos pares de cada atributo."""
-    places = {name: [i for i, pair in enumerate(kept_pairs) if pair.attribute == name] for name in attributes}
-    return {
-        name: metric([scores["a"][i] for i in some], [scores["b"][i] for i in some])
-        for name, some in places.items()
-    }
+def by_attribute(measured, metric):
+    """A medida `metric` dos pares de cada atributo medido."""
+    sides = {}
+    for pair, a, b in zip(measured["pares"], measured["a"], measured["b"], strict=True):
+        sides.setdefault(pair.attribute, []).append((a, b))
+    return {name: metric(*zip(*some, strict=True)) for name, some in sides.items()}
 
 
-scores = {"base": measure(base.model)}
+scores = {"base": measure(base.model, pairs)}
 print(f"\n{'atributo':<14} {'diferença de log-chance':>26} {'prefere o primeiro':>24}")
 gaps, rates = (by_attribute(scores["base"], metric) for metric in (mean_gap, preference_rate))
 for name in attributes:
@@ -347,7 +349,7 @@ for name in attributes:
 # %%
 from toolkit import Example, LoRA, train
 
-steps = 2 if reduced else 70 if machine.profile == "cpu" else 200
+steps = 2 if reduced else 80 if machine.profile == "cpu" else 200
 
 
 def examples(rows):
@@ -355,22 +357,15 @@ def examples(rows):
     return [Example(prompt, row["decisao"]) for prompt, row in zip(asked(rows), rows, strict=True)]
 
 
-def tune(rows, label):
+def tune(rows, label, some):
     """Um adaptador novo, treinado com `rows`; mede e guarda as suas log-chances."""
     plan = base.plan(LoRA(rank=8, alpha=16, targets="all-linear"), batch=8, seq_len=512)
-    run = train(
-        plan,
-        examples(rows),
-        base,
-        steps=steps,
-        learning_rate=2e-3,
-        validation=examples(validation_rows[: 8 if reduced else 64]),
-    )
-    scores[label] = measure(run.model)
+    run = train(plan, examples(rows), base, steps=steps, learning_rate=2e-3)
+    scores[label] = measure(run.model, some)
     return run
 
 
-biased_run = tune(history, "histórico")
+biased_run = tune(history, "histórico", pairs)
 
 # %%
 plot_intervals(
@@ -556,8 +551,9 @@ for size, chance_first, chance_second in ((24, 0.8, 0.4), (60, 0.3, 0.3), (200, 
 # %%
 def flips(label):
     """As decisões dos dois lados dos pares de gênero."""
-    some = [i for i, pair in enumerate(kept_pairs) if pair.attribute == "gênero"]
-    return [[scores[label][side][i] > 0 for i in some] for side in ("a", "b")]
+    measured = scores[label]
+    places = [i for i, pair in enumerate(measured["pares"]) if pair.attribute == "gênero"]
+    return [[measured[side][i] > 0 for i in places] for side in ("a", "b")]
 
 
 with needs_exercise(4):
@@ -639,9 +635,10 @@ with needs_exercise(1, 5):
     weights = reweigh([row["genero"] for row in history], [row["decisao"] for row in history])
     balanced = random.Random(0).choices(history, weights, k=len(history))
     twins = [row | {"texto": counterfactual(row["texto"], swaps)} for row in history]
+    corrected_pairs = gender_pairs if machine.profile == "cpu" else pairs  # na CPU, só o que se corrigiu
     augmented = [row for both in zip(history, twins, strict=True) for row in both]
-    runs["balanceado"] = tune(balanced, "balanceado")
-    runs["aumentado"] = tune(augmented, "aumentado")
+    runs["balanceado"] = tune(balanced, "balanceado", corrected_pairs)
+    runs["aumentado"] = tune(augmented, "aumentado", corrected_pairs)
 
 
 # %%
