@@ -24,6 +24,15 @@
 #
 # *Como funciona um exercício:* complete a célula que traz `raise NotImplementedError`, rode-a e depois rode a célula de testes logo abaixo. Sem erro, está certo até onde os testes visíveis veem; um `AssertionError` traz uma dica; `NotImplementedError` só quer dizer "ainda não feito". Na correção rodam também testes que você não vê, com entradas novas: respostas fixas não passam.
 
+# %%
+# No Colab falta uma biblioteca desta aula; em casa, `make env` já a trouxe.
+import subprocess
+import sys
+from importlib.util import find_spec
+
+if find_spec("fairlearn") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "fairlearn"], check=True)
+
 # %% nbgrader={"grade_id": "apoio"}
 # Apoio aos exercícios: rode e siga em frente (não é preciso mexer aqui).
 import json
@@ -116,7 +125,7 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Homens e mulheres têm o mesmo mérito, por construção, e ainda assim 72 % deles e 45 % delas foram chamados. A diferença não está nos extremos, onde todos concordam: está no meio, em torno do corte. Com mérito 3 a chance de um homem era o quádruplo da de uma mulher. É assim que o viés costuma se esconder: ninguém recusa uma candidata excelente, e cada caso duvidoso, sozinho, parece defensável.
+# **Leitura do resultado.** Homens e mulheres têm o mesmo mérito, por construção, e ainda assim 61 % deles e 36 % delas foram chamados. A diferença não está nos extremos, onde todos concordam: está no meio, em torno do corte. Com uma prova regular, 45 % deles foram chamados e 4 % delas; com uma prova boa, 93 % e 47 %. É assim que o viés costuma se esconder: ninguém recusa uma candidata excelente, e cada caso duvidoso, sozinho, parece defensável.
 
 # %% [markdown]
 # ### O que diz a lei
@@ -340,7 +349,7 @@ for name in attributes:
     print(f"{name:<14} {gaps[name]!s:>26} {rates[name]!s:>24}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_BASE
+# **Leitura do resultado.** A base nunca viu esta tarefa: quase todos os intervalos da diferença incluem o zero ou ficam perto dele, e as candidaturas recebem todas mais ou menos a mesma log-chance. Onde um intervalo não inclui o zero, o modelo já traz do pré-treino uma preferência, ou estranha mais um texto que o outro (nomes raros, palavras raras em português): o par, sozinho, não distingue as duas coisas. Anote: é com esta linha que o ajuste será comparado. Se a taxa de preferência de algum atributo é 0 ou 1 e a diferença é mínima, não se assuste: a taxa vê só o lado, não o tamanho. Por isso se olham as duas.
 #
 # ## 4. O ajuste com o histórico
 #
@@ -380,7 +389,7 @@ for name in attributes:
     print(f"{name:<14}" + "".join(f"{by_attribute(s, preference_rate)[name]!s:>26}" for s in scores.values()))
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_HISTORICO
+# **Leitura do resultado.** No gênero, a diferença cresce e o intervalo se afasta do zero: com a mesma candidatura, o modelo ajustado dá mais chance a ele que a ela. Ninguém escreveu essa regra; ela estava nas decisões. Nos atributos que não entraram nas decisões do passado os intervalos continuam, em geral, em torno do zero: com seis atributos medidos a 95 %, é normal que um escape por acaso, e um que escape muito pede mais pares antes de uma acusação. Se o gênero não se move, o treino foi curto demais para aprender até o mérito: aumente `steps` e confira a seção seguinte.
 
 # %% [markdown]
 # ## 5. Além do acerto
@@ -493,7 +502,7 @@ with needs_exercise(3):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_IGUAIS
+# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença parecida, mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra quase nada. Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 93 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
 
 # %% [markdown]
 # ### Quantas decisões mudam com a troca?
@@ -562,7 +571,7 @@ with needs_exercise(4):
         print(f"{label:<12} só ele é chamado: {b:2d}   só ela: {c:2d}   p = {p:.2g}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_MCNEMAR
+# **Leitura do resultado.** Na base a decisão quase não vira: ela responde a mesma coisa a todos, e uma medida que só olha decisões não vê nada. Depois do ajuste, os pares que viram devem virar quase todos para o mesmo lado. Com $p$ pequeno, moeda honesta não explica. Repare na ordem de força: a log-chance descobre o viés com menos pares que a decisão, porque guarda o tamanho do empurrão, e não só se ele passou do corte.
 
 # %% [markdown]
 # ## 6. Corrigir: balancear ou aumentar
@@ -682,7 +691,7 @@ plot_intervals(
 )
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_CORRIGIDO
+# **Leitura do resultado.** Compare as linhas do histórico e dos dois corrigidos. A diferença dentro do par deve cair nos dois; no aumentado ela tende a ser a menor, porque ali cada candidatura aparece com os dois gêneros e a mesma decisão. E o custo? Contra o **passado** os corrigidos podem acertar menos: deixaram de imitar o viés, e o passado o contém. Contra o **mérito** não há razão para piorar. Quem só mede o acerto no histórico escolheria o modelo enviesado. Os intervalos das decisões são largos, porque as candidaturas de teste são poucas: uma diferença menor que eles não é um ganho. E o custo que não está na tabela: o aumento dobra os dados, e o balanceamento repete as linhas raras e descarta outras.
 
 # %% [markdown]
 # ## 7. Transparência: a ficha do modelo
@@ -869,7 +878,7 @@ with needs_exercise(6, 7):
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_ALARME
+# **Leitura do resultado.** As duas regras foram reguladas para o mesmo alarme falso, 5 % dos semestres, e a coluna ao lado o confere em semestres **novos**: espere algo entre 3 e 8 %, porque a regulagem também tem erro. A diferença está no atraso. A regra semana a semana espera um susto grande; a soma acumulada junta vários pequenos e costuma avisar antes. E não existe alarme de graça: peça 1 % de alarme falso e veja o atraso crescer. O que fazer quando toca (parar, rever à mão, voltar ao modelo anterior) se decide **antes** de implantar, e vai na ficha.
 
 # %% [markdown]
 # ## 9. Pergunta aberta

@@ -24,6 +24,16 @@
 #
 # *Como funciona um exercício:* complete a célula que traz `raise NotImplementedError`, rode-a e depois rode a célula de testes logo abaixo. Sem erro, está certo até onde os testes visíveis veem; um `AssertionError` traz uma dica; `NotImplementedError` só quer dizer "ainda não feito". Na correção rodam também testes que você não vê, com entradas novas: respostas fixas não passam.
 
+# %%
+# No Colab faltam as bibliotecas do ONNX; em casa, `make env` já as trouxe.
+import subprocess
+import sys
+from importlib.util import find_spec
+
+ONNX = {"onnx": "onnx", "onnx_ir": "onnx-ir", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
+if absent := [package for module, package in ONNX.items() if find_spec(module) is None]:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *absent], check=True)
+
 # %% nbgrader={"grade_id": "apoio"}
 # Apoio aos exercícios: rode e siga em frente (não é preciso mexer aqui).
 import math
@@ -142,6 +152,7 @@ from toolkit import LoRA, attach, base_model
 
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
+base.tokenizer.chat_template = None  # pergunta e resposta sem o formato de conversa: metade dos tokens
 print(f"Modelo: {base.name} ({base.reason})")
 folder = Path("borda")
 folder.mkdir(exist_ok=True)
@@ -264,7 +275,7 @@ with needs_exercise(1):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_ONNX
+# **Leitura do resultado.** O grafo em fp32 dá os mesmos logits que o torch, com um adaptador que ele **não** tinha quando foi exportado: a prova de que a base pode ficar no aparelho. Em 8 e em 4 bits o arquivo encolhe menos que 4 e 8 vezes, e o motivo é o da aula 05: os embeddings (que aqui são também a saída) não foram quantizados, e num modelo pequeno eles pesam muito. O desvio cresce com a compressão; quanto dele importa só se sabe medindo a tarefa. A latência é a da **leitura** de um texto de 64 tokens, e depende da máquina: com instruções próprias para inteiros, 8 bits costumam ganhar; sem elas, desquantizar pode até custar tempo. E a última linha é a razão de tudo: a atualização é a do adaptador.
 
 # %% [markdown]
 # ## 2. O teto da borda
@@ -339,7 +350,7 @@ with needs_exercise(2):
     here = bandwidth_here()
     llama = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8)
     parameters = 8.03e9
-    print(f"esta máquina lê {here / 1e9:.1f} GB/s (medido); um celular recente, cerca de 60; uma T4, 320\n")
+    print(f"esta máquina lê {here / 1e9:.1f} GB/s (medido); suponha 60 num celular; a T4 anuncia 320\n")
     print(
         f"{'Llama 3 de 8 bi':<18}"
         + "".join(f"{place:>18}" for place in ("esta máquina", "60 GB/s", "320 GB/s"))
@@ -349,7 +360,7 @@ with needs_exercise(2):
         print(f"{name:<18}" + "".join(f"{value:12.1f} tok/s" for value in row))
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_TETO
+# **Leitura do resultado.** Com a mesma memória, de 16 para 4,5 bits o teto sobe quase na mesma proporção: na borda se quantiza pela velocidade, não só pelo espaço. O contexto pesa pouco aqui, porque o Llama 3 divide chaves e valores entre grupos de cabeças; com 32 cabeças de KV, o cache seria quatro vezes maior. É um teto, não uma previsão: um programa real fica abaixo dele. A banda medida é a de ler um tensor em sequência com os núcleos que o torch usa, e outros programas a disputam.
 
 # %% [markdown]
 # ## 3. Posto sob orçamento: AdaLoRA
@@ -524,7 +535,7 @@ for i, kind in enumerate(kinds):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_ADALORA
+# **Leitura do resultado.** O orçamento desce como a curva que você escreveu, e no fim a mesma soma de postos está repartida de modo desigual: umas matrizes guardam quase tudo, outras perdem quase tudo. O mapa é **desta** tarefa e desta semente, com poucos passos; não é uma lei sobre camadas. Na `peft`, os trios zerados continuam na memória (a biblioteca os anula, não os remove): o ganho de tamanho só vem quando se guarda o adaptador compactado. Se todos os quadros têm a mesma cor, o treino foi curto demais para a importância se decidir.
 
 # %% [markdown]
 # ## 4. Combinar adaptadores
@@ -701,7 +712,7 @@ with needs_exercise(5, 6):
         )
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_COMBINAR
+# **Leitura do resultado.** Cada adaptador baixa muito a perda da sua tarefa. O empilhado (`cat`) é a soma exata das correções: guarda boa parte das duas, mas raramente tudo, porque as duas tarefas puxam as mesmas matrizes. A SVD de posto 8 perde pouco na matriz e, por isso, fica perto do `cat`. A soma ingênua (`linear`) erra na própria matriz, pelos termos cruzados, e a perda mostra o que isso faz. Nenhuma combinação foi treinada: é um atalho a **medir**, não uma garantia. Se `linear` fica melhor que `cat` na sua medida, é que a soma inteira passa do ponto: tente pesos menores.
 
 # %% [markdown]
 # ## 5. Modelos que veem
@@ -909,7 +920,7 @@ if clip_losses:
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_CLIP
+# **Leitura do resultado.** Só uma torre adaptada já liga cor e figura ao texto, porque a outra, mesmo sorteada, dá a cada entrada um vetor distinto; adaptar as duas costuma descer mais a perda. Na contagem, repare que cada torre tem os seus módulos, embora com os mesmos nomes: pedir `q_proj` sem dizer a torre põe LoRA nas duas, e muita gente o faz sem querer. Com pesos sorteados o resultado só vale neste mundo de 24 legendas; num CLIP treinado, o que se mede é o mesmo.
 
 # %% [markdown]
 # ### O que as imagens fazem com a memória
@@ -934,7 +945,7 @@ for images in (0, 1, 2, 4):
     print(f"{images:8d}{length:8d}{peaks[0]:12.1f}{peaks[1]:18.1f}{cache:19.0f}")
 
 # %% [markdown]
-# **Leitura do resultado.** LEITURA_IMAGENS
+# **Leitura do resultado.** Cada imagem custa mais de um texto inteiro de 512 tokens: o pico cresce em linha reta, e quatro imagens pesam mais que os próprios pesos em 4 bits se não houver recomputação de ativações. O adaptador é o mesmo nas quatro linhas. É por isso que, em modelos que veem, se discute tanto quantos tokens uma imagem merece: reduzir quadradinhos (ou juntá-los) economiza mais que baixar o posto.
 
 # %% [markdown]
 # ## 6. Pergunta aberta

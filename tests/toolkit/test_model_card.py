@@ -3,16 +3,13 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from toolkit import LoRA, Run
+from toolkit import Example, LoRA, train
 from toolkit.model_card import BY_HAND, CardError, missing, model_card
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(tiny):
-    return Run(
-        plan=tiny.plan(LoRA()), parameters=1000, trainable=10, seconds=2.0, tokens=100, peak_memory=2**30,
-        memory_kind="RSS", losses=(2.0, 1.0), validation=((0, 2.0), (2, 1.5)), adapter_bytes=2**20,
-    )  # fmt: skip
+    return train(tiny.plan(LoRA(), batch=1, seq_len=128), [Example("Oi?", "Oi.")], tiny, steps=1)
 
 
 def test_card_is_one_that_the_hub_reads(run, tmp_path):
@@ -20,7 +17,7 @@ def test_card_is_one_that_the_hub_reads(run, tmp_path):
     card.save(tmp_path / "README.md")
     read = ModelCard.load(tmp_path / "README.md")
     assert read.data.base_model == "tiny" and read.data.language == "pt" and "lora" in read.data.tags
-    for text in ("# Triagem", "Ajudar a triar.", "Só 144 pares.", "| treináveis | 10 |", "1.00 (RSS)"):
+    for text in ("# Triagem", "Ajudar a triar.", "Só 144 pares.", "| passos | 1 |", "(RSS)"):
         assert text in read.text
 
 
