@@ -52,7 +52,8 @@ def read_pairs(path: str | Path, instruction: str = "{texto}") -> list[Pair]:
         try:
             row = json.loads(line)
             first, second = (instruction.replace("{texto}", row[side]) for side in ("a", "b"))
-            pairs.append(Pair(row["atributo"], tuple(row["grupos"]), first, second))
+            one, other = row["grupos"]
+            pairs.append(Pair(row["atributo"], (one, other), first, second))
         except (ValueError, KeyError, TypeError):
             raise DataError(
                 f"{path}, linha {number}: esperava um objeto JSON com atributo, grupos, a e b."
@@ -142,7 +143,9 @@ def by_group(decided: Sequence[bool], deserved: Sequence[bool], groups: Sequence
         "decisões certas": accuracy_score,
     }
     answers = {"y_true": list(map(int, deserved)), "y_pred": list(map(int, decided))}
-    return MetricFrame(metrics=metrics, sensitive_features=list(groups), **answers).by_group
+    return MetricFrame(metrics=metrics, sensitive_features=list(groups), **answers).by_group.rename_axis(
+        "grupo"
+    )
 
 
 def plot_intervals(measured: Mapping[str, Mapping[str, Interval]], no_bias: float, unit: str) -> Any:
@@ -152,18 +155,24 @@ def plot_intervals(measured: Mapping[str, Mapping[str, Interval]], no_bias: floa
     """
     from matplotlib.figure import Figure
 
-    rows = list(dict.fromkeys(name for values in measured.values() for name in values))
-    figure = Figure(figsize=(8, 1 + 0.22 * len(rows) * (len(measured) + 1)), layout="constrained")
+    rows: dict[str, list[str]] = {}
+    for label, values in measured.items():
+        for name in values:
+            rows.setdefault(name, []).append(label)
+    figure = Figure(
+        figsize=(8, 1 + 0.2 * sum(map(len, rows.values())) + 0.2 * len(rows)), layout="constrained"
+    )
     axes = figure.subplots()
-    for place, (label, values) in enumerate(measured.items()):
+    for label, values in measured.items():
         heights = [
-            rows.index(name) + (place - (len(measured) - 1) / 2) * 0.8 / len(measured) for name in values
+            list(rows).index(name) + 0.2 * (rows[name].index(label) - (len(rows[name]) - 1) / 2)
+            for name in values
         ]
         ends = list(values.values())
         spread = [[i.value - i.low for i in ends], [i.high - i.value for i in ends]]
         axes.errorbar([i.value for i in ends], heights, xerr=spread, fmt="o", markersize=4, label=label)
     axes.axvline(no_bias, color="#444", linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)

@@ -502,7 +502,7 @@ with needs_exercise(3):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença parecida, mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra quase nada. Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 93 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
+# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença (+0,34 e +0,21), mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra nada; no segundo, quase tudo (+0,19). Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 93 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
 
 # %% [markdown]
 # ### Quantas decisões mudam com a troca?
@@ -878,7 +878,7 @@ with needs_exercise(6, 7):
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** As duas regras foram reguladas para o mesmo alarme falso, 5 % dos semestres, e a coluna ao lado o confere em semestres **novos**: espere algo entre 3 e 8 %, porque a regulagem também tem erro. A diferença está no atraso. A regra semana a semana espera um susto grande; a soma acumulada junta vários pequenos e costuma avisar antes. E não existe alarme de graça: peça 1 % de alarme falso e veja o atraso crescer. O que fazer quando toca (parar, rever à mão, voltar ao modelo anterior) se decide **antes** de implantar, e vai na ficha.
+# **Leitura do resultado.** As duas regras foram reguladas para o mesmo alarme falso, 5 % dos semestres, e a coluna ao lado o confere em semestres **novos**: espere algo entre 3 e 8 %, porque a regulagem também tem erro. A diferença está em quantos dos semestres ruins cada uma **descobre**, e com que atraso. A regra semana a semana espera um susto grande; a soma acumulada junta vários pequenos. Se as duas linhas são zeros, o modelo decide igual para todos e não há o que vigiar. E não existe alarme de graça: peça 1 % de alarme falso e veja o atraso crescer. O que fazer quando toca (parar, rever à mão, voltar ao modelo anterior) se decide **antes** de implantar, e vai na ficha.
 
 # %% [markdown]
 # ## 9. Pergunta aberta

@@ -945,7 +945,7 @@ for images in (0, 1, 2, 4):
     print(f"{images:8d}{length:8d}{peaks[0]:12.1f}{peaks[1]:18.1f}{cache:19.0f}")
 
 # %% [markdown]
-# **Leitura do resultado.** Cada imagem custa mais de um texto inteiro de 512 tokens: o pico cresce em linha reta, e quatro imagens pesam mais que os próprios pesos em 4 bits se não houver recomputação de ativações. O adaptador é o mesmo nas quatro linhas. É por isso que, em modelos que veem, se discute tanto quantos tokens uma imagem merece: reduzir quadradinhos (ou juntá-los) economiza mais que baixar o posto.
+# **Leitura do resultado.** Cada imagem custa mais que um texto inteiro de 512 tokens: cerca de 3 GiB de ativações, em linha reta. Quatro imagens levam o pico de 6,4 a 18,6 GiB, e os pesos em 4 bits são só 3,5 deles; com recomputação de ativações, de 4,0 a 5,5. O adaptador é o mesmo nas quatro linhas. É por isso que, em modelos que veem, se discute tanto quantos tokens uma imagem merece: juntar quadradinhos economiza mais que baixar o posto.
 
 # %% [markdown]
 # ## 6. Pergunta aberta
