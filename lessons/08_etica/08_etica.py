@@ -837,6 +837,7 @@ def semester(seed, changes):
 calm = [semester(seed, changes=False) for seed in range(20 if reduced else 400)]
 target = mean(value for series in calm for value in series)
 SLACK, ALLOWED = 0.05, 0.05
+limits = {}
 with needs_exercise(6, 7):
     cards = {
         "semana a semana": lambda series: [value - target for value in series],
@@ -861,7 +862,7 @@ with needs_exercise(6, 7):
         print(f"{name:<16}{limits[name]:8.2f}{false:14.1%}{len(delays) / len(calm):10.1%}{delay:>16}")
 
 # %%
-with needs_exercise(6, 7):
+if limits:
     figure, panels = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True)
     shown = fresh[1][0]
     weeks = range(1, WEEKS + 1)

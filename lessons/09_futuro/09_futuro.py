@@ -176,6 +176,7 @@ prompt = base.tokenizer(
     "A entrega atrasou dois dias. O que eu faço agora? " * 4, return_tensors="pt"
 ).input_ids[:, :64]
 with needs_exercise(1):
+    Edge(model)(prompt, weights)  # uma vez fora do exportador, que esconde os erros de dentro
     free = {"input_ids": {1: torch.export.Dim("tokens", min=2, max=1024)}, "adapter": dict.fromkeys(weights)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
