@@ -795,9 +795,9 @@ SHAPES = {
     "quadrado": lambda x, y: (x.abs() < 0.5) & (y.abs() < 0.5),
     "círculo": lambda x, y: x**2 + y**2 < 0.35,
     "triângulo": lambda x, y: (y > -0.5) & (y < 0.5 - 2 * x.abs()),
-    "listra": lambda x, y: y.abs() < 0.2,
+    "traço": lambda x, y: y.abs() < 0.2,
 }
-WORDS = ["<início>", "um", "uma", *SHAPES, *COLOURS, "<fim>"]
+WORDS = ["<início>", "um", *SHAPES, *COLOURS, "<fim>"]
 CAPTIONS = [(shape, colour) for shape in SHAPES for colour in COLOURS]
 
 
@@ -814,8 +814,7 @@ def draw(shape, colour, generator):
 
 def tokens_of(shape, colour):
     """A legenda em índices de WORDS: <início> um círculo azul <fim>."""
-    article = "uma" if shape == "listra" else "um"
-    return [WORDS.index(word) for word in ("<início>", article, shape, colour, "<fim>")]
+    return [WORDS.index(word) for word in ("<início>", "um", shape, colour, "<fim>")]
 
 
 def tiny_clip(seed=0):
@@ -903,7 +902,7 @@ with needs_exercise(7):
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            clip_losses[name].append(float(loss))
+            clip_losses[name].append(loss.item())
         print(
             f"{name:<12}{sum(clip_losses[name][-5:]) / len(clip_losses[name][-5:]):8.2f}{found_caption(model):18.0%}"
         )
