@@ -70,11 +70,11 @@ def trainable_names(module):
 
 def fill(module, seed=0, std=0.5):
     """Sorteia tudo o que é treinável, em ordem alfabética, como se já tivesse havido treino."""
-    generator, parameters = torch.Generator().manual_seed(seed), dict(module.named_parameters())
+    learnt = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name in trainable_names(module):
-            p = parameters[name]
-            p.copy_(std * torch.randn(p.shape, generator=generator))
+        for name in sorted(learnt):
+            learnt[name].copy_(std * torch.randn(learnt[name].shape, generator=generator))
 
 
 def peft_prompt(seed, weight, ids, mask):
