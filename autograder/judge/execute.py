@@ -18,6 +18,7 @@ from traitlets import Float, Integer
 import autograder.runtime
 from autograder.judge.items import HIDDEN, Verdict, defined_by
 from autograder.judge.judge import Judge
+from autograder.reports.outputs import plain
 from autograder.runtime import hidden
 from autograder.runtime.provisioner import WalledProvisioner
 
@@ -46,7 +47,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         """Run the notebook; `resources["verdicts"]` has what the judge found, by grade id."""
-        self.store_widget_state = False
+        self.store_widget_state = self.record_timing = False
         self.verdicts: dict[str, Verdict] = {}
         self.incidents: list[str] = []
         self.in_kernel: list[str] = []  # tests that an author lets run there
@@ -66,6 +67,13 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         finally:
             self.judge.close()
         resources["verdicts"] = self.verdicts
+        for (
+            cell
+        ) in nb.cells:  # before nbconvert checks them: a message of any form is no reason to grade nothing
+            if cell.cell_type == "code":
+                cell.execution_count = None
+                if IN_KERNEL not in cell.metadata.get("tags", []):
+                    cell.outputs = plain(cell.outputs)
         kept = {"seed": seed, "incidents": self.incidents, "in_kernel": self.in_kernel}
         nb.metadata.setdefault("autograder", {}).update({k: v for k, v in kept.items() if v})
         return nb, resources

@@ -1,6 +1,7 @@
 """What is kept of a cell's outputs: text and pictures of a bounded size, nothing that a page would run."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from nbconvert.filters import strip_ansi
@@ -17,19 +18,23 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
-    """HTML, SVG, JavaScript and widgets reach neither formgrader nor the feedback page.
-
-    Outputs are made anew: a kernel chooses every field of its messages, and pages trust some of them.
-    """
+    """HTML, SVG, JavaScript and widgets reach neither formgrader nor the feedback page."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Drop and cut; of many outputs the last stay, where an error would be."""
+        """Drop and cut."""
         if cell.cell_type == "code":
-            made = map(_made_anew, cell.outputs[-MAX_OUTPUTS:])
-            cell.outputs, cell.execution_count = [output for output in made if output], None
+            cell.outputs = plain(cell.outputs)
         return cell, resources
+
+
+def plain(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """Outputs made anew: a kernel chooses every field of its messages, and pages trust some of them.
+
+    Of many the last stay, where an error would be.
+    """
+    return [made for made in map(_made_anew, outputs[-MAX_OUTPUTS:]) if made]
 
 
 def _made_anew(output: NotebookNode) -> Any:
@@ -42,14 +47,15 @@ def _made_anew(output: NotebookNode) -> Any:
         return new_output(
             "error", ename=_plain(output.ename), evalue=_plain(output.evalue), traceback=[trace]
         )
-    kept = {kind: KINDS[kind](output.data[kind]) for kind in KINDS if kind in output.get("data", {})}
-    data = {kind: content for kind, content in kept.items() if content}
+    given = output.get("data") if isinstance(output.get("data"), dict) else {}
+    data = {kind: kept for kind in KINDS if kind in given and (kept := KINDS[kind](given[kind]))}
     return new_output("display_data", data=data) if data else None
 
 
 def _picture(content: Any) -> str:
     """Base64 and nothing else, for it goes into an attribute; "" where it is too large or something else."""
-    return content if len(content) <= MAX_PICTURE and BASE64.fullmatch(content) else ""
+    fits = isinstance(content, str) and len(content) <= MAX_PICTURE and BASE64.fullmatch(content)
+    return content if fits else ""
 
 
 def _plain(text: Any) -> str:
