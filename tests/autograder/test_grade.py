@@ -11,6 +11,7 @@ import pytest
 import requests
 from bs4 import BeautifulSoup
 from nbconvert.exporters import HTMLExporter
+from nbformat.v4 import new_code_cell
 from requests.adapters import HTTPAdapter
 from typer.testing import CliRunner
 from urllib3.util import Retry
@@ -176,9 +177,10 @@ forge('error', ename='<script>x</script>', evalue='<img src=x onerror=alert(12)>
 
 def test_no_page_runs_what_a_student_wrote(course):
     svg = "<svg><script>alert(1)</script></svg>"
-    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('{svg}'))\n{FORGED}"
+    shows = f"from IPython.display import HTML, SVG\ndisplay(HTML('{ATTACK}'), SVG('{svg}'))"
     answers = {**RIGHT, "soma": f"{shows}\nprint('\\x1b]0;x\\x07{ATTACK}')\n{RIGHT['soma']}"}
     notebook = handed_in(course, **answers, aberta=f"Resposta {ATTACK} [x](javascript:alert(3))")
+    notebook.cells.append(new_code_cell(FORGED))
     assert grade_here(course, "a", notebook).scores[f"{LESSON}-soma-teste"] == 2
     page = (course.root / "feedback" / "a" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
     formgrader = HTMLExporter(template_name="formgrade", config=course.config())
