@@ -123,8 +123,9 @@ def test_a_stopped_grader_goes_on_where_it_was(course, tmp_path, stop):
     students = [f"s{number}" for number in range(6)]
     (tmp_path / "roster.csv").write_text("id\n" + "\n".join(students))
     (tmp_path / "downloads").mkdir()
+    slow = handed_in(course, **{**RIGHT, "soma": f"import time\ntime.sleep(1)\n{RIGHT['soma']}"})
     for student in students:
-        nbformat.write(handed_in(course, **RIGHT), tmp_path / "downloads" / f"{student}.ipynb")
+        nbformat.write(slow, tmp_path / "downloads" / f"{student}.ipynb")
     where = ("--submissions", tmp_path / "downloads", "--roster", tmp_path / "roster.csv", "--workers", "1")
     command = [sys.executable, "-m", "autograder", "grade", course.root, "--lesson", LESSON, *where]
     first = subprocess.Popen(

@@ -68,7 +68,6 @@ FORGERIES = {
     "a generator without end": "def soma(a, b):\n    while True: yield 3",
     "a half surrogate raised": "def soma(a, b): raise ValueError('\\ud800')",
     "a half surrogate printed": "print('\\ud800')\ndef soma(a, b):\n    print('\\udfff')\n    return 0",
-    "a half surrogate in the answer": "def soma(a, b): return '\ud800'",
     "memory at an address, for numpy": "class A:\n    __array_interface__ = {'shape': (1,), 'typestr': '<f8', "
     "'data': (4096, False), 'version': 3}\ndef soma(a, b): return A()",
     "a float subclass": "class F(float):\n    __eq__ = lambda s, o: True\ndef soma(a, b): return F(0)",
@@ -92,7 +91,7 @@ FORGERIES = {
     + WRONG,
     "an answer before the question": "import json, struct, os\nt = json.dumps({'number': 1, 'value': 3}).encode()\n"
     "os.write(7, struct.pack('>II', len(t), 0) + t)" + WRONG,
-    "a second answer": "import json, struct, os\ndef soma(a, b):\n    t = json.dumps({'number': 2, 'value': 3}).encode()\n"
+    "an answer to another question": "import json, struct, os\ndef soma(a, b):\n    t = json.dumps({'number': 9, 'value': 3}).encode()\n"
     "    os.write(7, (struct.pack('>II', len(t), 0) + t) * 3)\n    return 0",
     "the line closed": "import os\ndef soma(a, b):\n    os.close(7)\n    return 3",
     "a false end of the cell": "k = get_ipython().kernel\ndef soma(a, b):\n"
@@ -153,7 +152,7 @@ BOMBS = {
 def test_a_bomb_takes_its_own_item_and_no_other(course, bomb):
     (soma, dobro), graded = walled.points(course, soma=BOMBS[bomb], dobro=RIGHT["dobro"])
     assert (soma, dobro) == (0, 3)
-    assert incidents(graded) or "Error" in said(graded)
+    assert '"error"' in said(graded)  # the student is told
 
 
 HONEST = {
