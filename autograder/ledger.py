@@ -26,6 +26,8 @@ from sqlalchemy import insert, select, update
 from autograder.course import Course, write_notebook
 from autograder.grading import Graded
 
+Rows = list[dict[str, Any]]
+
 
 class Ledger:
     """A lesson's page of the gradebook, open for writing; use it as a context manager."""
@@ -109,7 +111,8 @@ class Ledger:
     def _grades(self, submission: str, graded: Graded) -> None:
         query = select(Grade.cell_id, Grade.id, Grade.manual_score).where(Grade.notebook_id == submission)
         known = {row[0]: (row[1], row[2]) for row in self.db.execute(query)}
-        new, old = [], []
+        new: Rows = []
+        old: Rows = []
         for cell, name in self.graded.items():
             key, by_hand = known.get(cell, (uuid4().hex, None))
             score = graded.scores.get(name)
@@ -120,7 +123,8 @@ class Ledger:
     def _comments(self, submission: str, graded: Graded) -> None:
         query = select(Comment.cell_id, Comment.id).where(Comment.notebook_id == submission)
         known = {row[0]: row[1] for row in self.db.execute(query)}
-        new, old = [], []
+        new: Rows = []
+        old: Rows = []
         for cell, name in self.answers.items():
             row = {
                 "id": known.get(cell, uuid4().hex),
@@ -130,9 +134,7 @@ class Ledger:
             (old if cell in known else new).append(row)
         self._store(Comment, submission, new, old)
 
-    def _store(
-        self, table: Any, submission: str, new: list[dict[str, Any]], old: list[dict[str, Any]]
-    ) -> None:
+    def _store(self, table: Any, submission: str, new: Rows, old: Rows) -> None:
         if new:
             self.db.execute(insert(table), [{**row, "notebook_id": submission} for row in new])
         if old:

@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from autograder.insight.statistics import Item
 
@@ -24,7 +25,7 @@ def score_picture(scores: Sequence[float], best: float) -> str:
     axes.text(middle, 1, f" median {middle:g}", color=RED, va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel="points", ylabel="students", xlim=(0, best))
     axes.margins(y=0.15)  # room for the median's label
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure)
 
 
