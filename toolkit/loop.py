@@ -49,11 +49,9 @@ class Loop:
         self.model = self.wrapped = prepare(plan, base, recipe.seed)
         optimizer = make_optimizer(plan, checkpoint.parameters(self.model), recipe)
         self.schedule = get_scheduler(recipe.schedule, optimizer, recipe.warmup, recipe.steps)
-        if (
-            self.accelerator.num_processes == 1
-        ):  # alone, a prepared model would only be made to give fp32 logits
+        if self.accelerator.num_processes == 1:
             self.optimizer = self.accelerator.prepare(optimizer)
-        else:
+        else:  # alone, a prepared model would only be made to give fp32 logits
             self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.trained = checkpoint.parameters(self.model)
         self.losses: list[float] = []

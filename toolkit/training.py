@@ -44,7 +44,8 @@ def train(
 ) -> Run:
     """Fine-tune a fresh copy of `base` as `plan` says, on `data`, for `steps` optimizer steps.
 
-    A step sees `plan.batch * plan.accumulation` examples; its loss is the mean over all their answer tokens.
+    A step sees `plan.batch * plan.accumulation` examples (under `accelerate launch`, with DDP or FSDP2, that
+    many in each process); its loss is the mean over all their answer tokens.
     The examples of a micro-batch are padded to its longest or, with `packing`, laid end to end in one
     sequence, each attending to itself alone: same losses, no padding to compute. `warmup` (steps) is a tenth
     of `steps` where not given, `clip` the largest norm of the gradients. `validation` is measured before,
@@ -55,8 +56,9 @@ def train(
 
     With `checkpoint_dir`, the state is written every `checkpoint_every` steps and on Ctrl-C, which ends the
     run after the step in hand; `resume=True` goes on from there with the same data order, and starts anew
-    where there is no checkpoint. What goes wrong is said in one sentence: TrainingError, DataError,
-    AdapterError, CheckpointError.
+    where there is no checkpoint; one that the disk has no room for is said and left out. Sharded by FSDP,
+    the whole weights are in the checkpoint, the shards in the Run's model. What goes wrong is said in one
+    sentence: TrainingError, DataError, AdapterError, CheckpointError.
     """
     _check_plan(plan, base, packing)
     warmup = steps // 10 if warmup is None else warmup
