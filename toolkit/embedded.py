@@ -33,7 +33,7 @@ def cache() -> Path:
 
 def smollm2() -> Path:
     """The folder of SmolLM2-135M-Instruct (Apache-2.0), made on first use: 93 MB fetched, 269 MB kept."""
-    return _once("SmolLM2-135M-Instruct", _make_smollm2)
+    return _once("SmolLM2-135M-Instruct", _make_smollm2, DISK)
 
 
 def tiny() -> Path:
@@ -41,15 +41,15 @@ def tiny() -> Path:
     return _once("tiny", _make_tiny)
 
 
-def _once(name: str, make: Callable[[Path], None]) -> Path:
-    """`cache()/name`, made on first use; an interrupted making leaves nothing behind."""
+def _once(name: str, make: Callable[[Path], None], room: int = 0) -> Path:
+    """`cache()/name`, made on first use where `room` bytes are free; an interrupted making leaves nothing."""
     folder = cache() / name
     if folder.is_dir():
         return folder
     try:
         cache().mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(cache()).free < DISK:
-            raise OSError(f"menos de {DISK // 2**20} MiB livres")
+        if shutil.disk_usage(cache()).free < room:
+            raise OSError(f"menos de {room // 2**20} MiB livres")
         with written_whole(folder) as new:
             make(new)
     except OSError as error:

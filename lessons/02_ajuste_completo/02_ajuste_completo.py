@@ -845,7 +845,7 @@ plot_parts(memories)
 from toolkit import choose, clauses, macro_f1, perplexity
 
 SIZES = {  # passos do treino, passos da taxa alta, cláusulas de teste
-    "cpu": (40, 10, 60),
+    "cpu": (70, 10, 60),
     "t4": (400, 60, 360),
     "big": (400, 60, 360),
 }
@@ -886,7 +886,7 @@ print(f"perplexidade em textos gerais: {found['base'][1]:.1f}")
 # %%
 from toolkit import plot_loss, train
 
-RATE, HIGH_RATE = 5e-5, 1e-3
+RATE, HIGH_RATE = 1e-4, 1e-3
 
 
 def full_fine_tune(rate, steps, **kept):
@@ -943,7 +943,7 @@ plt.show()
 # %% [markdown]
 # ## 9. O que uma taxa alta demais faz
 #
-# Cada peso anda cerca de $\eta$ por passo, interesse ou não à tarefa. Com uma taxa vinte vezes maior, poucos passos bastam para ver o que acontece.
+# Cada peso anda cerca de $\eta$ por passo, interesse ou não à tarefa. Com uma taxa dez vezes maior, poucos passos bastam para ver o que acontece.
 
 # %%
 high_run = full_fine_tune(HIGH_RATE, high_steps)

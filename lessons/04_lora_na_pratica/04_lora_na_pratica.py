@@ -97,7 +97,7 @@ from toolkit import base_model, clauses, shop
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
 SIZES = {  # passos: da varredura, de cada cliente, do ajuste completo; exemplos: validação, cláusulas, perguntas
-    "cpu": (12, 36, 12, 24, 36, 12),
+    "cpu": (10, 60, 10, 24, 36, 12),
     "t4": (150, 400, 150, 108, 360, 158),
     "big": (150, 400, 150, 216, 360, 158),
 }
@@ -740,7 +740,7 @@ for question in (contracts.test[0], tangerina.test[0]):
         print(f"   {label:<14} {answer(model, base.tokenizer, question.prompt, max_new_tokens=48)}")
 
 # %% [markdown]
-# **Leitura do resultado.** A troca leva milésimos do tempo de carregar o modelo, porque não move peso nenhum: só muda qual par $A, B$ está ligado. Na tabela, a diagonal é o que interessa: cada adaptador melhora a **sua** tarefa. Fora dela, um adaptador não ajuda o outro cliente, e pode atrapalhar: o das cláusulas responde a um freguês com o nome de um tipo de contrato. Repare também em *quanto* cada medida da loja subiu: a voz da Tina (tom) se aprende em poucos passos, porque é a mesma em todas as respostas; os preços e medidas (fatos) são mais de cem coisas separadas, vistas uma ou duas vezes cada, e não entram. Para fatos que mudam, uma consulta ao catálogo é melhor que qualquer ajuste fino. Se as duas linhas de adaptadores são iguais, `switch` não está trocando.
+# **Leitura do resultado.** A troca leva milésimos do tempo de carregar o modelo, porque não move peso nenhum: só muda qual par $A, B$ está ligado. Na tabela, a diagonal é o que interessa: quanto cada adaptador melhora a **sua** tarefa. O macro-F1 é o último a subir: os primeiros passos só ensinam o formato, e a perda cai muito antes de o modelo distinguir os tipos; na CPU, com dezenas de passos, espere um ganho pequeno, e na T4, com centenas, bem maior. Fora dela, um adaptador não ajuda o outro cliente, e pode atrapalhar: o das cláusulas responde a um freguês com o nome de um tipo de contrato. Repare também em *quanto* cada medida da loja subiu: a voz da Tina (tom) se aprende em poucos passos, porque é a mesma em todas as respostas; os preços e medidas (fatos) são mais de cem coisas separadas, vistas uma ou duas vezes cada, e não entram. Para fatos que mudam, uma consulta ao catálogo é melhor que qualquer ajuste fino. Se as duas linhas de adaptadores são iguais, `switch` não está trocando.
 
 # %% [markdown]
 # ## 6. Os dois no mesmo lote
