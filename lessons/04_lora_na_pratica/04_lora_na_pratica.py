@@ -223,7 +223,7 @@ from toolkit import Full, train
 from toolkit.data import encode_all
 from toolkit.evaluation import mean_loss
 
-RATE, FULL_RATE = 2e-3, 5e-5
+RATE, FULL_RATE = 2e-3, 1e-4
 LOW, HIGH = 1, 32 if reduced else 64
 CONFIGS = {
     **{
