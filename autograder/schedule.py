@@ -17,7 +17,7 @@ from autograder.course import Course
 from autograder.grading import Graded, grade, write_skeleton
 from autograder.ledger import Ledger
 from autograder.records import fingerprint, write_record
-from autograder.runtime.client import SOCKET_VARIABLE, WEAKER_VARIABLE, ensure_zygote
+from autograder.runtime.client import SOCKET_VARIABLE, WEAKER_VARIABLE, Walled, default_policy, ensure_zygote
 
 TRIES = 3  # how often a submission may take its worker with it before it is given up
 # Workers are forked from a process in which all is imported: a killed one is back at once.
@@ -39,6 +39,7 @@ def open_client(workers: int, scheduler: str = "") -> Iterator[Client]:
             stack.enter_context(dask.config.set(DASK))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-"))
             cluster = stack.enter_context(_local(workers, folder))
+            Walled("probe", default_policy()).kill()  # refused once, before the class, if at all
             yield stack.enter_context(Client(cluster))
 
 
