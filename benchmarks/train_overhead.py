@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from toolkit import BaseModel, Example, LoRA, base_model
 from toolkit.adapters import attach
@@ -30,7 +30,7 @@ LEARNING_RATE, BATCH, LONGEST = 2e-4, 4, 512
 DATA = [Example(f"Cláusula {n}: " + "texto da cláusula " * 20, f"tipo {n % 5}") for n in range(32)]
 
 
-def ours(base: BaseModel, steps: int) -> Iterator[None]:
+def ours(base: BaseModel, steps: int) -> Generator[None]:
     """The toolkit's loop, progress bar and all; a step each time it is asked."""
     plan = base.plan(LoRA(), batch=BATCH, seq_len=LONGEST)
     recipe = Recipe(steps, LEARNING_RATE, "linear", 0, weight_decay=0.0, clip=1.0, seed=0)
@@ -45,7 +45,7 @@ def ours(base: BaseModel, steps: int) -> Iterator[None]:
             yield
 
 
-def bare(base: BaseModel, steps: int) -> Iterator[None]:
+def bare(base: BaseModel, steps: int) -> Generator[None]:
     """The loop that one would write by hand; a step each time it is asked."""
     import torch
 
@@ -107,7 +107,7 @@ STEPPED = {"toolkit.train": ours, "bare loop": bare}
 LOOPS = (*STEPPED, "Trainer")
 
 
-def timed(loop: Iterator[None]) -> tuple[float, float]:
+def timed(loop: Generator[None]) -> tuple[float, float]:
     """Seconds of one step: by the clock, and of the processor (which a busy machine does not stretch)."""
     began = time.perf_counter(), time.process_time()
     next(loop)
@@ -137,6 +137,7 @@ def one(name: str, base: BaseModel, steps: int) -> None:
         loop = STEPPED[name](base, steps)
         next(loop)
         seconds = sum(timed(loop)[0] for _ in range(steps))
+        loop.close()  # and the bar with it, before the figures are printed
     print(json.dumps({"seconds": seconds, "bytes": peak.bytes}))
 
 
