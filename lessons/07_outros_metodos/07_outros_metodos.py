@@ -905,7 +905,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Entre a melhor taxa do ajuste completo e a do prefixo há um fator de centenas: com a taxa de um, o outro mal sairia do lugar, ou explodiria. Cada curva tem um fundo; à esquerda dele o método aprende devagar, à direita os passos passam do ponto. Quem compara métodos com uma taxa só compara, na verdade, quem deu sorte com ela. E o fundo é deste modelo e de 8 passos: outro modelo, ou um treino mais longo, pede outra busca. Se a melhor taxa de alguma curva está na ponta, a busca parou cedo demais.
+# **Leitura do resultado.** Entre a melhor taxa do ajuste completo e a do prefixo há um fator de centenas: a taxa de um não serve ao outro. Quase toda curva tem um fundo; à esquerda dele o método aprende devagar, à direita os passos passam do ponto. Quem compara métodos com uma taxa só compara, na verdade, quem deu sorte com ela. E o fundo é deste modelo e de 8 passos: outro modelo, ou um treino mais longo, pede outra busca. A do prefixo ainda descia na última taxa tentada, 0,3: a busca parou cedo nele, e o que ele mostra na tabela é um limite do que poderia mostrar.
 
 # %% [markdown]
 # ### De onde se parte
@@ -941,7 +941,7 @@ with needs_exercise(2, 4), torch.no_grad():
 del model
 
 # %% [markdown]
-# **Leitura do resultado.** Compare com a primeira linha, o modelo sem nada. O prefixo sorteado piora a perda antes de qualquer treino: todas as camadas prestam atenção a lixo. O prompt sorteado entra só na primeira camada, e o modelo o suporta melhor. Tirados de um texto, os dois dão a **mesma** perda, até a última casa: é a prova da seção 4 num modelo de verdade. Nos treinos abaixo, o prompt parte de tokens sorteados do vocabulário e o prefixo parte de zeros, o mais perto disso que a `peft` oferece. Se as duas linhas "tirado do texto" diferem, há um erro no seu `Prefix` ou no seu `SoftPrompt`.
+# **Leitura do resultado.** Compare com a primeira linha, o modelo sem nada. O prefixo sorteado piora a perda antes de qualquer treino: todas as camadas prestam atenção a lixo. O prompt sorteado entra só na primeira camada, e o modelo o suporta melhor. Tirados de um texto que explica a tarefa, os dois dão a **mesma** perda, menor que a do modelo sem nada, antes de qualquer treino: é a prova da seção 4 num modelo de verdade. Nos treinos abaixo, o prompt parte de tokens sorteados do vocabulário e o prefixo parte de zeros, o mais perto disso que a `peft` oferece. Se as duas linhas "tirado do texto" diferem, há um erro no seu `Prefix` ou no seu `SoftPrompt`.
 
 # %% [markdown]
 # ### A memória que falta e a que sobra
