@@ -49,7 +49,9 @@ def _start_zygote() -> str:
         listener.listen(64)
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "autograder.runtime.zygote", str(listener.fileno())],
-            env=ENVIRONMENT | kept | {"PYTHONPATH": packages, "TMPDIR": folder},
+            env=ENVIRONMENT
+            | kept
+            | {"TOOLKIT_CACHE": str(_cache()), "PYTHONPATH": packages, "TMPDIR": folder},
             cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -81,8 +83,7 @@ def default_policy(**limits: Any) -> Policy:
     unknown = set(waived) - PROTECTIONS.keys()
     if unknown:
         raise Refusal(f"No protection is called {', '.join(unknown)}; there are: {', '.join(PROTECTIONS)}.")
-    cache = Path(os.environ.get("TOOLKIT_CACHE") or Path.home() / ".cache" / "aula-peft")
-    models = (str(cache),) if cache.is_dir() else ()
+    models = (str(_cache()),) if _cache().is_dir() else ()
     return Policy(**{"waived": waived, "read_only": models, **limits})
 
 
@@ -94,6 +95,11 @@ def _connect() -> socket.socket:
     except ConnectionRefusedError:
         connection.connect(_start_zygote())
     return connection
+
+
+def _cache() -> Path:
+    """Where the toolkit keeps its models on this machine."""
+    return Path(os.environ.get("TOOLKIT_CACHE") or Path.home() / ".cache" / "aula-peft")
 
 
 class Walled:

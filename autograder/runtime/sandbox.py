@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "NBGRADER_EXECUTION": "autograde",  # as nbgrader sets it: lessons run at their reduced size
 }
 KEPT_ENVIRONMENT = ("TOOLKIT_CACHE",)  # where models lie, shown read-only
 
