@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 TORCH  := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test test-slow test-colab check lint types lessons lab page bench clean
+.PHONY: help env demo test test-slow spelling test-colab check lint types lessons lab page bench clean
 
 COLAB := .venv-colab
 
@@ -36,6 +36,9 @@ test: env check  ## lint, types, generated notebooks, tests
 
 test-slow: env  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+spelling: env  ## spelling of what students read; needs Debian's hunspell and hunspell-pt-br
+	@$(BIN)/python -m pytest -m debian
 
 test-colab:  ## the toolkit's tests under the versions that Colab ships, in an environment of their own
 	@test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)

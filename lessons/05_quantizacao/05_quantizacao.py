@@ -570,7 +570,7 @@ with needs_exercise(3, 4, 5):
 # %% [markdown]
 # ## 6. Quantização dupla: as escalas também
 #
-# Cada bloco de 64 pesos guarda um `absmax` de 32 bits: meio bit por peso. Parece pouco, mas num modelo de 70 bilhões de parâmetros são cerca de 4 GiB só de escalas. A **quantização dupla** quantiza as próprias escalas, em 8 bits, com blocos de 256 escalas:
+# Cada bloco de 64 pesos guarda um `absmax` de 32 bits: meio bit por peso. Parece pouco, mas num modelo de 70 bilhões de parâmetros são 70 bilhões ÷ 64 × 4 bytes ≈ 4,1 GiB só de escalas. A **quantização dupla** quantiza as próprias escalas, em 8 bits, com blocos de 256 escalas:
 #
 # 1. as escalas são todas positivas e parecidas: subtrai-se a **média** $\mu$, para centrar em zero;
 # 2. o que sobra é quantizado por blocos de 256, com um dicionário de 256 valores, o `DYNAMIC_8BIT`;
@@ -832,7 +832,7 @@ for name, module in linears.items():
 # %% [markdown]
 # ## 9. Quando o NF4 quase não ajuda
 #
-# De 16 bits para 4,127 são 3,88 vezes. Mas só as matrizes **lineares** dos blocos são quantizadas: embeddings, a camada de saída e as normas ficam em 16 bits. Num modelo pequeno, com um vocabulário grande, elas são uma parte enorme do total. A conta usa a descrição de cada modelo; não é preciso baixar nenhum.
+# De 16 bits para 4,127 são 16 ÷ 4,127 = 3,88 vezes. Mas só as matrizes **lineares** dos blocos são quantizadas: embeddings, a camada de saída e as normas ficam em 16 bits. Num modelo pequeno, com um vocabulário grande, elas são uma parte enorme do total. A conta usa a descrição de cada modelo; não é preciso baixar nenhum.
 
 # %%
 from toolkit import Architecture, Full, Plan, count

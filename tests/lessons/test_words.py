@@ -20,15 +20,23 @@ FORBIDDEN = {
     r"\bhot[- ]swap\b": "troca a quente",
 }
 TEXTS = sorted(
-    p for p in (ROOT / "lessons").rglob("*") if p.suffix in (".py", ".md") and p.name != "mutantes.py"
+    p
+    for folder in (ROOT / "lessons", ROOT / "toolkit" / "quiz" / "bank")
+    for p in folder.rglob("*")
+    if p.suffix in (".py", ".md", ".toml") and p.name != "mutantes.py"
 )
 
 
-def prose(path):
-    """What a student reads, without code and links: Markdown, or a percent source's commented lines."""
+def read(path):
+    """What a student reads: Markdown, or a percent source's commented lines."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = "\n".join(line[2:] for line in text.split("\n") if line.startswith("# ") and "%%" not in line)
+    return text
+
+
+def prose(text):
+    """Without code, the English in parentheses and the addresses of links."""
     return re.sub(r"`[^`]*`|\*\([^)]*\)|\(\*[^)]*\*\)|\]\([^)]*\)", "", text)
 
 
@@ -40,9 +48,9 @@ def faults(text):
     ]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT / "lessons")))
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_glossary(path):
-    assert faults(prose(path)) == []
+    assert faults(prose(read(path))) == []
 
 
 def test_the_glossary_test_finds_faults():
