@@ -1,4 +1,4 @@
-"""A measured number in a lesson's text is read off a cell's output, worked out, or has its source beside it."""
+"""A measured number in a lesson's text is read off a cell's output, worked out, or has its source by it."""
 
 import re
 
