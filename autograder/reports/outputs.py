@@ -47,7 +47,8 @@ def _made_anew(output: NotebookNode) -> Any:
         return new_output(
             "error", ename=_plain(output.ename), evalue=_plain(output.evalue), traceback=[trace]
         )
-    given = output.get("data") if isinstance(output.get("data"), dict) else {}
+    given = output.get("data")
+    given = given if isinstance(given, dict) else {}
     data = {kind: kept for kind in KINDS if kind in given and (kept := KINDS[kind](given[kind]))}
     return new_output("display_data", data=data) if data else None
 
