@@ -85,10 +85,11 @@ def page(folder: Annotated[Path, typer.Argument(help="pasta a escrever")] = Path
 
 @app.command(name="base-model")
 def prepare_base_model() -> None:
-    """Prepara o modelo base que funciona sem rede (93 MB, convertido uma vez)."""
-    from toolkit.base_model import SMOLLM2, base_model
+    """Prepara os modelos que funcionam sem rede: o base (93 MB, convertido uma vez) e o de brinquedo."""
+    from toolkit.base_model import SMOLLM2, TINY, base_model
 
-    typer.echo(f"Modelo base em {base_model(SMOLLM2).folder}")
+    for name in (SMOLLM2, TINY):
+        typer.echo(f"Modelo em {base_model(name).folder}")
 
 
 def _switches(texts: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def _once(name: str, make: Callable[[Path], None], room: int = 0) -> Path:
     """`cache()/name`, made on first use where `room` bytes are free; an interrupted making leaves nothing."""
     folder = cache() / name
     if folder.is_dir():
-        return folder
+        return _readable(folder)
     try:
         cache().mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(cache()).free < room:
@@ -57,6 +58,14 @@ def _once(name: str, make: Callable[[Path], None], room: int = 0) -> Path:
             f"não consegui escrever o modelo em {cache()} ({error}): "
             f"libere espaço ou aponte {CACHE_VARIABLE} para outra pasta."
         ) from None
+    return _readable(folder)
+
+
+def _readable(folder: Path) -> Path:
+    """The folder, its files open to all: safetensors writes 0600, and a kernel is another user."""
+    for path in folder.iterdir():
+        with suppress(OSError):  # somebody else's, or read-only in a kernel
+            path.chmod(path.stat().st_mode | 0o444)
     return folder
 
 

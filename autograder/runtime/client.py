@@ -38,6 +38,7 @@ def _start_zygote() -> str:
         engine = next(filter(shutil.which, ("docker", "podman")), "")
         there = f"in a container ({engine} is here; start it with --privileged)" if engine else "on Linux"
         raise Refusal(f"Student code is run only on Linux, walled in: install and run this {there}.")
+    _make_tiny_model()
     folder = tempfile.mkdtemp(prefix="zygote-")
     path = f"{folder}/socket"
     # No secret of the grader's environment: every student's process inherits what this one has.
@@ -60,6 +61,14 @@ def _start_zygote() -> str:
     atexit.register(_stop_zygote, process, folder, os.getpid())
     os.environ[SOCKET_VARIABLE] = path
     return path
+
+
+def _make_tiny_model() -> None:
+    """The lessons' toy model, made by a process of its own where it is missing: a kernel may only read it."""
+    make = "from toolkit.embedded import tiny; tiny()"
+    subprocess.run(
+        [sys.executable, "-c", make], env=os.environ | {"TOOLKIT_CACHE": str(_cache())}, check=False
+    )
 
 
 def _stop_zygote(process: subprocess.Popen[bytes], folder: str, owner: int) -> None:
