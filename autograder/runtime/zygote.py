@@ -217,6 +217,7 @@ def _become(role: str, fds: list[int], argument: Any) -> None:
     kept = {name: os.environ[name] for name in sandbox.KEPT_ENVIRONMENT if name in os.environ}
     os.environ.clear()
     os.environ.update(sandbox.ENVIRONMENT | kept)
+    tempfile.tempdir = None  # looked up before the fork: a folder that is not here
     sys.path[:] = [path for path in sys.path if os.path.isdir(path)]
     getattr(importlib.import_module(module), function)(tuple(fds), argument)
 

@@ -1,0 +1,11 @@
+"""What honest code needs of a walled kernel."""
+
+from tests.autograder.walled import run
+
+
+def test_temporary_files_can_be_made_and_the_toy_model_read():
+    made, loaded = run(
+        "import tempfile; print(tempfile.TemporaryFile().write(b'abc'))",
+        "from toolkit import base_model; print(base_model('tiny').load().config.model_type)",
+    )
+    assert (made, loaded) == ("3", "llama")
