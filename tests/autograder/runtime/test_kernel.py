@@ -12,4 +12,5 @@ def test_temporary_files_can_be_made_and_the_toy_model_read(tmp_path):
         "import tempfile; print(tempfile.TemporaryFile().write(b'abc'))",
         "from toolkit import base_model; print(base_model('tiny').load().config.model_type)",
     )
-    assert (made, loaded) == ("3", "llama")
+    assert made == "3"
+    assert loaded.endswith("llama")
