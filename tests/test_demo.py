@@ -12,7 +12,7 @@ from lessons import demo
 def test_the_training_half_says_what_came_of_it(capsys):
     demo.main("tiny", steps=3)
     printed = capsys.readouterr().out
-    for words in ("treináveis", "tempo (s)", "pico de memória", "adaptador (MiB)", "antes:", "depois:"):
+    for words in ("treináveis", "tempo (s)", "pico medido", "adaptador (MiB)", "antes:", "depois:"):
         assert words in printed
     before, after = map(float, re.search(r"perda na validação\s*│\s*([\d.]+) -> ([\d.]+)", printed).groups())
     assert after < before
