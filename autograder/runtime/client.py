@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -65,10 +66,17 @@ def _start_zygote() -> str:
 
 def _make_tiny_model() -> None:
     """The lessons' toy model, made by a process of its own where it is missing: a kernel may only read it."""
-    make = "from toolkit.embedded import tiny; tiny()"
-    subprocess.run(
-        [sys.executable, "-c", make], env=os.environ | {"TOOLKIT_CACHE": str(_cache())}, check=False
-    )
+    weights = _cache() / "tiny" / "model.safetensors"
+    if weights.is_file() and weights.stat().st_mode & stat.S_IROTH:
+        return
+    make = [sys.executable, "-c", "from toolkit.embedded import tiny; tiny()"]
+    environment = os.environ | {"TOOLKIT_CACHE": str(_cache())}
+    if subprocess.run(make, env=environment, capture_output=True, check=False).returncode:
+        print(
+            f"The lessons' toy model could not be made in {_cache()}, and cells that load it will fail: "
+            "free some disk, or point TOOLKIT_CACHE to a folder that can be written.",
+            file=sys.stderr,
+        )
 
 
 def _stop_zygote(process: subprocess.Popen[bytes], folder: str, owner: int) -> None:
