@@ -56,7 +56,7 @@ class BaseModel:
         """A plan for this base on this machine: its dtype, autocast where 16 bits would not do.
 
         A full fine-tune keeps fp32 weights (bf16 would swallow its small steps); fp16 needs fp32 islands.
-        QLoRA takes the paged 8-bit AdamW of its paper.
+        QLoRA takes the paged AdamW with 8-bit states (its authors' script: `paged_adamw_32bit`).
         """
         compute: Dtype = environment().dtype
         full = isinstance(method, Full)

@@ -83,6 +83,6 @@ def _check_same(checkpoint: Path, saved: dict[str, Any], what: dict[str, Any]) -
     different = [key for key, value in json.loads(json.dumps(what)).items() if saved.get(key) != value]
     if different:
         raise CheckpointError(
-            f"o checkpoint {checkpoint} é de outro treino ({', '.join(different)} não são os mesmos): "
+            f"o checkpoint {checkpoint} é de outro treino (mudou: {', '.join(different)}): "
             f"use os mesmos argumentos para retomá-lo, ou outra pasta."
         )

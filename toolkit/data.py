@@ -38,15 +38,14 @@ def read_examples(
     """Read a JSONL file: one object a line, its fields named by `prompt` and `answer`.
 
     `instruction` is what the model is asked, with the prompt field's name in braces where its text goes.
-    Raises DataError for a missing or empty file, a line that is not an object, a field that is not text.
+    Raises DataError for a missing or empty file, one that is not UTF-8, a line that is not an object, a field
+    that is not text.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"não encontrei {path}: confira o caminho do arquivo JSONL.")
     if instruction and f"{{{prompt}}}" not in instruction:
         raise DataError(f"instruction deve ter {{{prompt}}} onde entra o texto; recebi {instruction!r}.")
     examples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # splitlines() would cut at U+2028
         if line.strip():
             asked, answered = _fields(f"{path}, linha {number}", line, prompt, answer)
             examples.append(Example(instruction.replace(f"{{{prompt}}}", asked) or asked, answered))
@@ -55,10 +54,22 @@ def read_examples(
     return examples
 
 
+def read_text(path: Path) -> str:
+    """The file's text. Raises DataError where it is missing, or not UTF-8 (with or without a mark)."""
+    if not path.is_file():
+        raise DataError(f"não encontrei {path}: confira o caminho do arquivo.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} não está em UTF-8 ({error.reason}, byte {error.start}): salve-o nessa codificação."
+        ) from None
+
+
 def _fields(where: str, line: str, *names: str) -> list[str]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: não é JSON válido ({error}).") from None
     if not isinstance(row, dict):
         raise DataError(f"{where}: esperava um objeto JSON, com os campos {', '.join(map(repr, names))}.")
@@ -83,6 +94,11 @@ def encode(tokenizer: Any, example: Example, longest: int) -> Encoded:
 
     Prompt and answer are tokenised apart, as they are when the model generates.
     """
+    if not all(isinstance(getattr(example, name, None), str) for name in ("prompt", "answer")):
+        raise DataError(
+            f"os dados devem ser uma lista de Example, com prompt e answer em texto, como a que read_examples "
+            f"devolve; nela há {str(example)[:60]}."
+        )
     asked = tokenizer(prompt_text(tokenizer, example.prompt), add_special_tokens=False).input_ids
     answered = tokenizer(example.answer + tokenizer.eos_token, add_special_tokens=False).input_ids
     if len(asked) + len(answered) > longest:
@@ -94,7 +110,7 @@ def encode(tokenizer: Any, example: Example, longest: int) -> Encoded:
 
 
 def encode_all(tokenizer: Any, examples: Sequence[Example], longest: int) -> list[Encoded]:
-    """Tokenise every example. Raises DataError when there is none, or when one is too long."""
+    """Tokenise every example. Raises DataError when there is none, or as `encode` does."""
     if not examples:
         raise DataError("o conjunto de dados está vazio: passe ao menos um exemplo.")
     return [encode(tokenizer, example, longest) for example in examples]

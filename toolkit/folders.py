@@ -16,7 +16,7 @@ class DiskError(OSError):
 def written_whole(folder: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `folder` when the block ends well; else that stays.
 
-    Raises DiskError where the disk is the reason.
+    Raises DiskError where the disk is the reason, or where `folder` holds other files, which would be lost.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +25,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
             new.mkdir()
             yield new
             if folder.exists():
+                _check_nothing_is_lost(folder, new)
                 folder.rename(Path(work) / "old")
             new.rename(folder)
     except Exception as error:
@@ -34,6 +35,12 @@ def written_whole(folder: Path) -> Iterator[Path]:
             f"não consegui gravar {folder} ({error}): libere espaço ou escolha outra pasta; "
             f"o que já estava gravado continua lá."
         ) from None
+
+
+def _check_nothing_is_lost(folder: Path, new: Path) -> None:
+    others = {path.name for path in folder.iterdir()} - {path.name for path in new.iterdir()}
+    if others:
+        raise FileExistsError(f"há nela outros arquivos, como {min(others)}")
 
 
 def _of_the_disk(error: Exception) -> bool:

@@ -21,7 +21,7 @@ def _at_least_one(name: str, value: int) -> None:
 def _check_targets(targets: Targets) -> None:
     if targets == ALL_LINEAR:
         return
-    if isinstance(targets, str) or not targets:
+    if isinstance(targets, str) or not targets or not all(isinstance(name, str) for name in targets):
         raise MethodError(
             f"targets deve ser uma tupla de nomes de módulos, como ('q_proj', 'v_proj'), "
             f"ou {ALL_LINEAR!r}; recebi {targets!r}."

@@ -20,13 +20,13 @@ class TrainingError(ValueError):
 class Recipe:
     """How long and how fast: optimizer steps, peak learning rate, its schedule, the seed of everything.
 
-    `packing` lays the examples of a batch end to end.
+    `warmup` is in steps, a tenth of them where it is None. `packing` lays the examples of a batch end to end.
     """
 
     steps: int
     learning_rate: float
     schedule: Schedule
-    warmup: int
+    warmup: int | None
     weight_decay: float
     clip: float
     seed: int
@@ -35,7 +35,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
             raise TrainingError(f"steps deve ser um inteiro maior ou igual a 1; recebi {self.steps!r}.")
-        if not self.learning_rate > 0:
+        if self.warmup is None:
+            object.__setattr__(self, "warmup", self.steps // 10)
+        if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
             raise TrainingError(f"learning_rate deve ser maior que 0; recebi {self.learning_rate!r}.")
         if self.schedule not in get_args(Schedule):
             names = ", ".join(map(repr, get_args(Schedule)))

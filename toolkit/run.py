@@ -20,6 +20,10 @@ from toolkit.vram.simulate import simulate
 FIGURES = "run.json"
 
 
+class RunError(ValueError):
+    """A folder without a whole saved run; one sentence."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished (or interrupted) fine-tune, measured.
@@ -89,12 +93,12 @@ class Run:
     @classmethod
     def read(cls, folder: str | Path, base: Any = None) -> Run:
         """The run that `save` wrote; with its `base` (a BaseModel), its model too."""
-        data = json.loads((Path(folder) / FIGURES).read_text(encoding="utf-8"))
-        data["plan"] = Plan.from_dict(data["plan"])
-        data["measured"] = Memory.from_dict(data["measured"])
-        data["losses"] = tuple(data["losses"])
-        data["validation"] = tuple((step, loss) for step, loss in data["validation"])
-        run = cls(**data)
+        try:
+            run = cls._from_json((Path(folder) / FIGURES).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"não há um treino inteiro em {folder} ({error!r}): aponte para a pasta de um run.save."
+            ) from None
         if not base:
             return run
         full = isinstance(run.plan.method, Full)
@@ -102,6 +106,15 @@ class Run:
             replace(base, folder=Path(folder)).load(run.plan) if full else load(base.load(run.plan), folder)
         )
         return replace(run, model=model)
+
+    @classmethod
+    def _from_json(cls, text: str) -> Run:
+        data = json.loads(text)
+        data["plan"] = Plan.from_dict(data["plan"])
+        data["measured"] = Memory.from_dict(data["measured"])
+        data["losses"] = tuple(data["losses"])
+        data["validation"] = tuple((step, loss) for step, loss in data["validation"])
+        return cls(**data)
 
     def __rich__(self) -> Any:
         """What `rich.print(run)` shows."""

@@ -13,6 +13,7 @@ from toolkit.models import Architecture
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
 BASE = "base.json"  # the dimensions of the base that the adapter is for
+AGAIN = "copie a pasta de novo ou treine outra vez."
 
 
 def save(model: Any, folder: str | Path) -> int:
@@ -72,14 +73,20 @@ def load(model: Any, folder: str | Path, name: str = "default") -> Any:
     _check_base(model, folder)
     weights = _read_weights(folder / WEIGHTS)
     model = add(model, _read_config(folder), name)
+    if _shapes(weights) != _shapes(adapter_weights(model)):
+        raise AdapterError(f"os tensores de {folder} não são os que o seu {CONFIG} descreve: {AGAIN}")
     set_adapter_weights(model, weights)
     return model
+
+
+def _shapes(weights: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
 
 def _check_base(model: Any, folder: Path) -> None:
     if not (folder / BASE).is_file() or not (folder / CONFIG).is_file():
         raise AdapterError(f"não há adaptador em {folder}: aponte para a pasta que toolkit.save escreveu.")
-    saved = {**json.loads((folder / BASE).read_text(encoding="utf-8")), "name": ""}
+    saved = {**_read_json(folder / BASE), "name": ""}
     here = {**Architecture.from_config(model.config).to_dict(), "name": ""}
     different = [
         f"{key} {value} em vez de {here.get(key)}" for key, value in saved.items() if value != here.get(key)
@@ -91,12 +98,22 @@ def _check_base(model: Any, folder: Path) -> None:
 
 
 def _read_config(folder: Path) -> Any:
-    described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if described["peft_type"] == "BOTTLENECK":
-        return Adapter(described["bottleneck"])
     from peft import PeftConfig
 
-    return PeftConfig.from_pretrained(folder)
+    described = _read_json(folder / CONFIG)
+    try:
+        if described["peft_type"] == "BOTTLENECK":
+            return Adapter(described["bottleneck"])
+        return PeftConfig.from_pretrained(folder)
+    except (KeyError, TypeError, ValueError):
+        raise AdapterError(f"{folder / CONFIG} não descreve um adaptador: {AGAIN}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError):
+        raise AdapterError(f"{path} está corrompido: {AGAIN}") from None
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
@@ -106,6 +123,4 @@ def _read_weights(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise AdapterError(
-            f"{path} está ausente, truncado ou corrompido ({error}): copie-o de novo ou treine outra vez."
-        ) from None
+        raise AdapterError(f"{path} está ausente, truncado ou corrompido ({error}): {AGAIN}") from None

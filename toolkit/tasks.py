@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from toolkit.data import Example, read_examples
+from toolkit.data import Example, read_examples, read_text
 from toolkit.evaluation import Metric, choose, macro_f1
 from toolkit.generation import answers
 
@@ -90,14 +90,14 @@ def tone(answer: str) -> float:
 
 
 def _examples(folder: Path, split: str, prompt: str, answer: str) -> list[Example]:
-    instruction = (folder / "instrucao.txt").read_text(encoding="utf-8").strip()
+    instruction = read_text(folder / "instrucao.txt").strip()
     return read_examples(folder / f"{split}.jsonl", prompt, answer, instruction)
 
 
 def _turns(folder: Path, split: str) -> list[Turn]:
-    lines = (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     examples = _examples(folder, split, "cliente", "atendente")
+    rows = [json.loads(line) for line in read_text(folder / f"{split}.jsonl").split("\n") if line.strip()]
     return [
-        Turn(example.prompt, example.answer, tuple(json.loads(line)["fatos"]))
-        for example, line in zip(examples, lines, strict=True)
+        Turn(example.prompt, example.answer, tuple(row["fatos"]))
+        for example, row in zip(examples, rows, strict=True)
     ]

@@ -61,12 +61,11 @@ def train(
     sentence: TrainingError, DataError, AdapterError, CheckpointError.
     """
     _check_plan(plan, base, packing)
-    warmup = steps // 10 if warmup is None else warmup
     recipe = Recipe(steps, learning_rate, schedule, warmup, weight_decay, clip, seed, packing)
     encoded = encode_all(base.tokenizer, data, plan.seq_len)
     held_out = encode_all(base.tokenizer, validation, plan.seq_len) if validation else []
     folder = Path(checkpoint_dir) if checkpoint_dir else None
-    _check_folder(folder, resume)
+    _check_folder(folder, resume, checkpoint_every)
     longest = plan.change(seq_len=max(len(example.ids) for example in encoded))
     if not force:
         check_room(longest)
@@ -107,7 +106,9 @@ def _check_plan(plan: Plan, base: BaseModel, packing: bool) -> None:
             )
 
 
-def _check_folder(folder: Path | None, resume: bool) -> None:
+def _check_folder(folder: Path | None, resume: bool, every: int) -> None:
+    if every < 1:
+        raise TrainingError(f"checkpoint_every deve ser maior ou igual a 1; recebi {every!r}.")
     if folder and not resume and (newest := checkpoint.latest(folder)):
         raise TrainingError(
             f"já existe o checkpoint {newest}: use resume=True para retomá-lo, ou outra pasta."

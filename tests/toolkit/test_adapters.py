@@ -4,11 +4,13 @@ import time
 
 import peft
 import pytest
+import safetensors.torch
 import torch
 
 from toolkit import saved
 from toolkit.adapters import AdapterError, adapter_weights, attach, merge, switch, unmerge
 from toolkit.count import count
+from toolkit.folders import DiskError
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
 from toolkit.saved import load, save
@@ -225,6 +227,31 @@ def test_a_truncated_file_is_one_sentence_and_leaves_the_model_alone(tiny, tmp_p
     with pytest.raises(AdapterError, match="truncado ou corrompido"):
         load(model, tmp_path / "a")
     assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (saved.BASE, b"[1]"),
+        (saved.CONFIG, b"{oops"),
+        (saved.CONFIG, b'{"peft_type": "nada"}'),
+        (saved.WEIGHTS, safetensors.torch.save({"base_model.x.lora_A.weight": torch.zeros(2, 2)})),
+    ],
+)
+def test_a_folder_whose_files_do_not_belong_together_is_one_sentence(tiny, tmp_path, name, content):
+    save(fresh(tiny, LoRA()), tmp_path / "a")
+    (tmp_path / "a" / name).write_bytes(content)
+    with pytest.raises(AdapterError, match=r"corrompido|não descreve|não são os que") as caught:
+        load(tiny.load(), tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_save_does_not_take_the_place_of_other_files(tiny, tmp_path):
+    (tmp_path / "notas.txt").write_text("minhas")
+    for taken in (tmp_path, tmp_path / "notas.txt"):
+        with pytest.raises(DiskError, match="continua lá"):
+            save(fresh(tiny, LoRA()), taken)
+    assert [path.name for path in tmp_path.iterdir()] == ["notas.txt"]
 
 
 def test_no_adapter_there(tiny, tmp_path):

@@ -46,11 +46,27 @@ GOOD = {"prompt": "a", "answer": "b"}
         ([GOOD, {"prompt": "a"}], "linha 2: o campo 'answer' deve ser um texto"),
         ([{"prompt": 3, "answer": "b"}], "linha 1: o campo 'prompt'"),
         ([{"prompt": "a", "answer": "  "}], "linha 1: o campo 'answer'"),
+        (["[" * 100_000], "linha 1: não é JSON válido"),
     ],
 )
 def test_malformed_data_names_line_and_field(tmp_path, lines, message):
     with pytest.raises(DataError, match=message):
         read_examples(jsonl(tmp_path, *lines))
+
+
+def test_a_file_of_another_encoding_is_one_sentence_and_a_mark_or_u2028_is_none(tmp_path):
+    path = tmp_path / "dados.jsonl"
+    path.write_text('{"prompt": "cláusula", "answer": "cessão"}', encoding="latin-1")
+    with pytest.raises(DataError, match="não está em UTF-8"):
+        read_examples(path)
+    path.write_text('{"prompt": "a\u2028b", "answer": "c"}', encoding="utf-8-sig")
+    assert read_examples(path) == [Example("a\u2028b", "c")]
+
+
+@pytest.mark.parametrize("data", ["dados.jsonl", [{"prompt": "a", "answer": "b"}], [Example("a", None)]])
+def test_what_is_no_list_of_examples_is_one_sentence(tiny, data):
+    with pytest.raises(DataError, match="lista de Example"):
+        encode_all(tiny.tokenizer, data, 64)
 
 
 def test_missing_file_and_instruction_without_a_place(tmp_path):

@@ -13,7 +13,7 @@ from toolkit.data import Example, encode_all
 from toolkit.evaluation import perplexity
 from toolkit.methods import Adapter, Full, LoRA, PromptTuning, QLoRA
 from toolkit.plots import compare, plot_loss
-from toolkit.run import Run, table
+from toolkit.run import Run, RunError, table
 from toolkit.saved import save
 from toolkit.training import train
 from toolkit.vram.memory import GIB
@@ -60,6 +60,14 @@ def test_saved_and_read_again(tiny, tmp_path, method):
     with torch.no_grad():
         assert torch.equal(again(input_ids=ids).logits, run.model(input_ids=ids).logits)
     assert {path.suffix for path in (tmp_path / "run").iterdir()} <= {".json", ".safetensors", ".md"}
+
+
+def test_a_folder_without_a_whole_run_is_one_sentence(tmp_path):
+    for figures in (None, "{", "[]", '{"plan": {}}'):
+        if figures:
+            (tmp_path / "run.json").write_text(figures)
+        with pytest.raises(RunError, match="não há um treino inteiro"):
+            Run.read(tmp_path)
 
 
 def test_memory_of_a_run_in_parts(tiny):

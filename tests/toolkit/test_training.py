@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(tiny, tmp_path):
         ({"learning_rate": 1e-3}, "learning_rate"),
         ({"seed": 1}, "seed"),
     ):
-        with pytest.raises(CheckpointError, match=rf"de outro treino \({name} não são"):
+        with pytest.raises(CheckpointError, match=rf"de outro treino \(mudou: {name}\)"):
             checkpointed(tiny, tmp_path, resume=True, **changes)
     with pytest.raises(TrainingError, match="use resume=True"):
         checkpointed(tiny, tmp_path)
