@@ -96,8 +96,8 @@ def encode(tokenizer: Any, example: Example, longest: int) -> Encoded:
     """
     if not all(isinstance(getattr(example, name, None), str) for name in ("prompt", "answer")):
         raise DataError(
-            f"os dados devem ser uma lista de Example, com prompt e answer em texto, como a que read_examples "
-            f"devolve; nela há {str(example)[:60]}."
+            f"os dados devem ser uma lista de Example, com prompt e answer em texto, como read_examples "
+            f"a devolve; nela há {str(example)[:60]}."
         )
     asked = tokenizer(prompt_text(tokenizer, example.prompt), add_special_tokens=False).input_ids
     answered = tokenizer(example.answer + tokenizer.eos_token, add_special_tokens=False).input_ids
