@@ -22,6 +22,7 @@ from autograder.reports import export, feedback
 from autograder.reports.outputs import PlainOutputs
 from autograder.rubric import SuggestCriteria
 from autograder.schema import alembic_on_path, check_schema, write_schema
+from autograder.submitted import BoundedNotebook, remove_links
 
 CONFIG_FILE = "nbgrader_config.py"
 # What makes and measures the data; the notebooks read the rest.
@@ -49,6 +50,8 @@ def configure(c: Config, root: Path) -> None:
     c.CourseDirectory.course_id = root.name
     # 60 s: SQLite's own 5 s give "database is locked" as soon as somebody works in formgrader.
     c.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db?timeout=60"
+    c.Autograde.pre_convert_hook = remove_links
+    c.Autograde.exporter_class = BoundedNotebook
     c.Autograde.sanitize_preprocessors = [Rebuild]
     c.Autograde.autograde_preprocessors = [
         *(TrustedExecute, IgnorePattern, SaveVerdicts),

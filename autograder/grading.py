@@ -63,7 +63,7 @@ def _grade_in(scratch: Path, course: Course, lesson: str, student: str, skeleton
     (scratch / "source").symlink_to(course.root / "source")
     submitted = Course(scratch).notebook("submitted", lesson, student)
     submitted.parent.mkdir(parents=True)
-    shutil.copyfile(course.notebook("submitted", lesson, student), submitted)
+    shutil.copyfile(course.notebook("submitted", lesson, student), submitted, follow_symlinks=False)
     shutil.copyfile(skeleton, scratch / "gradebook.db")
     db_url = f"sqlite:///{scratch}/gradebook.db"
     api = course.api(root=str(scratch), db_url=db_url)

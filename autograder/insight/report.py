@@ -12,6 +12,7 @@ from autograder.insight.outcomes import lesson_exercises, outcomes
 from autograder.insight.pictures import item_picture, score_picture, time_picture
 from autograder.insight.similarity import Pair, similar_pairs
 from autograder.insight.statistics import items
+from autograder.judge.execute import IN_KERNEL
 from autograder.results import Result, results
 from toolkit.lesson import exercises, mark, source
 
@@ -26,7 +27,10 @@ def write_report(course: Course, lesson: str, path: Path) -> dict[str, Any]:
     if not found:
         raise Refusal(f"Nothing of {lesson} is graded yet: run `autograder grade` first.")
     told = list(outcomes(course, lesson, iter(found)))
-    figures = items(found, told, lesson_exercises(course, lesson))
+    lesson_parts = lesson_exercises(course, lesson)
+    figures = items(found, told, lesson_parts)
+    tests = [cell for exercise in lesson_parts for cell in exercise.tests]
+    in_kernel = [mark(cell)["grade_id"] for cell in tests if IN_KERNEL in cell["metadata"].get("tags", [])]
     scores = [result.score for result in found.values()]
     best = max(result.max_score for result in found.values())
     text = PAGES.get_template("report.html.j2").render(
@@ -38,6 +42,7 @@ def write_report(course: Course, lesson: str, path: Path) -> dict[str, Any]:
         waiting=sum(result.waiting for result in found.values()),
         late=sum(result.seconds_late > 0 for result in found.values()),
         items=figures,
+        in_kernel=in_kernel,
         score_picture=score_picture(scores, best),
         item_picture=item_picture(figures) if figures else "",
         time_picture=_times(found, due),
@@ -48,6 +53,7 @@ def write_report(course: Course, lesson: str, path: Path) -> dict[str, Any]:
         "students": len(found),
         "mean": sum(scores) / len(scores),
         "items": [vars(item) for item in figures],
+        "in_kernel": in_kernel,
     }
 
 

@@ -106,10 +106,11 @@ def _walk(folder: Path, inside: PurePosixPath) -> Iterator[Upload]:
         if entry.is_dir() and not entry.is_symlink():
             yield from _walk(entry, name)
         else:
-            yield Upload(name, lambda entry=entry: _read_file(entry))  # type: ignore[misc]
+            yield Upload(name, lambda entry=entry: read_file(entry))  # type: ignore[misc]
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A plain file's bytes; raises Refusal where it is none, too large or not to be read."""
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
         raise Refusal(

@@ -176,6 +176,12 @@ class TrustedExecute(Execute):  # type: ignore[misc]
             provisioner.walled.signal(signal.SIGKILL)
         return verdict
 
+    def on_cell_executed(self, **told: Any) -> None:
+        """As the parent's; a cell that ran out of time is on the record."""
+        if "header" not in told["execute_reply"]:  # nbclient's own, in place of the kernel's
+            self.incidents.append(f"cell {told['cell_index']}: out of time")
+        super().on_cell_executed(**told)
+
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
         """As the parent's, with an end to what a cell may say."""
         self.count += 1

@@ -1,6 +1,7 @@
 """The grader as its user runs it: nobody's grade is lost to another's notebook."""
 
 import csv
+import json
 import shutil
 import socket
 import subprocess
@@ -17,12 +18,13 @@ from typer.testing import CliRunner
 from urllib3.util import Retry
 
 from autograder import cli, sample_class
-from autograder.course import CONFIG_FILE, Course
+from autograder.course import CONFIG_FILE, Course, write_notebook
 from autograder.grading import Graded
+from autograder.insight.report import write_report
 from autograder.intake.roster import Student, enrol
 from autograder.ledger import commit
 from autograder.reports.export import SafeCsv
-from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in
+from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in, source_notebook
 
 
 def run(*arguments):
@@ -91,12 +93,51 @@ def test_feedback_is_in_portuguese_and_hides_the_hidden_test(graded_class):
     assert "Content-Security-Policy" in page and "<script" not in page
 
 
-def test_the_course_also_works_with_nbgraders_own_commands(graded_class):
+def test_a_cell_out_of_time_is_on_the_record(graded_class):
     course, *_ = graded_class
-    command = [sys.executable, "-m", "nbgrader", "autograde", LESSON, "--student=20260001", "--force"]
-    assert subprocess.run(command, cwd=course.root, capture_output=True).returncode == 0
+    [line] = (course.root / "records" / LESSON / "20260006.jsonl").read_text(encoding="utf-8").split("\n")[1:]
+    assert any("out of time" in incident for incident in json.loads(line)["incidents"])
+
+
+def test_a_test_in_the_students_kernel_is_named_in_record_and_report(tmp_path):
+    source, name = source_notebook(), f"{LESSON}-soma-teste"
+    next(cell for cell in source.cells if cell.id == name).metadata["tags"] = ["in-kernel"]
+    course = Course.init(tmp_path / "course", {LESSON: source})
+    graded = grade_here(course, "a", handed_in(course, **RIGHT))
+    assert graded.scores[name] == 2
+    assert json.loads(graded.notebook)["metadata"]["autograder"]["in_kernel"] == [name]
+    assert write_report(course, LESSON, tmp_path / "report.html")["in_kernel"] == [name]
+    assert f"open to forgery: {name}" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def cells_without_end(count):
+    cell = '{"cell_type": "code", "source": "1", "metadata": {}, "outputs": [], "execution_count": null}'
+    return f'{{"nbformat": 4, "nbformat_minor": 5, "metadata": {{}}, "cells": [{", ".join([cell] * count)}]}}'
+
+
+UNREADABLE = {
+    "deep": '{"cells": ' + "[" * 100_000,
+    "large": " " * (33 << 20),
+    "long": cells_without_end(100_000),
+    "number": '{"nbformat": 4, "cells": [' + "9" * 1_000_000 + "]}",
+}
+
+
+def test_nbgraders_own_commands_work_and_stop_at_no_bomb(course, tmp_path):
+    (tmp_path / "secret").write_text("271828")
+    for student, text in {"honest": handed_in(course, **RIGHT), **UNREADABLE}.items():
+        write_notebook(course.notebook("submitted", LESSON, student), text)
+    (course.root / "submitted" / "honest" / LESSON / "beside").symlink_to(tmp_path / "secret")
+    linked = course.notebook("submitted", LESSON, "linked")
+    linked.parent.mkdir(parents=True)
+    linked.symlink_to(course.notebook("submitted", LESSON, "honest"))
+    command = [sys.executable, "-m", "nbgrader", "autograde", LESSON]
+    said = subprocess.run(command, cwd=course.root, capture_output=True, text=True)
+    assert said.returncode == 1 and said.stderr.count("Refusal: ") == len(UNREADABLE)
+    assert {path.name for path in (course.root / "autograded").iterdir()} == {"honest"}
+    assert not (course.root / "autograded" / "honest" / LESSON / "beside").exists()
     with course.gradebook() as gradebook:
-        assert gradebook.find_submission(LESSON, "20260001").score == 5
+        assert gradebook.find_submission(LESSON, "honest").score == 5
 
 
 def test_a_failed_regrade_keeps_the_earlier_result(course):
