@@ -32,7 +32,7 @@ demo: env  ## train LoRA on a real model, then grade a class of twelve
 	@$(BIN)/python -m autograder demo
 
 test: env check  ## lint, types, generated notebooks, tests
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: env  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

@@ -61,6 +61,7 @@ def configure(c: Config, root: Path) -> None:
     jupyter_path = os.environ.get("JUPYTER_PATH", "").split(os.pathsep)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(dict.fromkeys(filter(None, (str(KERNELS), *jupyter_path))))
     c.Execute.kernel_name = KERNEL
+    c.Exporter.optimistic_validation = True  # once, after all preprocessors
     c.Execute.timeout = 30
     c.Execute.error_on_timeout = {"ename": "Timeout", "evalue": "", "traceback": [feedback.OUT_OF_TIME]}
     c.Execute.shutdown_kernel = "immediate"

@@ -45,7 +45,8 @@ Scheduler = Annotated[str, typer.Option(help="A dask scheduler (tcp://...) to us
 Weaker = Annotated[
     list[str] | None, typer.Option(help="A protection to do without; `autograder doctor` lists them.")
 ]
-CORES = os.cpu_count() or 1
+# One more than cores: a submission often waits, for its processes to start and to end.
+WORKERS = (os.cpu_count() or 1) + 1
 
 
 @app.command()
@@ -63,7 +64,7 @@ def grade(
     times: Times = None,
     deadline: Deadline = "",
     assign: Assign = None,
-    workers: Workers = CORES,
+    workers: Workers = WORKERS,
     scheduler: Scheduler = "",
     allow_weaker_sandbox: Weaker = None,
     again: Annotated[bool, typer.Option(help="Grade unchanged submissions too.")] = False,
@@ -161,7 +162,7 @@ def _progress(quiet: bool) -> Progress:
 def regrade(
     course: CourseFolder,
     lesson: LessonName,
-    workers: Workers = CORES,
+    workers: Workers = WORKERS,
     scheduler: Scheduler = "",
     allow_weaker_sandbox: Weaker = None,
     yes: Yes = False,

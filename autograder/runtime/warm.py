@@ -10,7 +10,9 @@ from pathlib import Path
 # Classes too: transformers imports a module only when one of its names is asked for.
 PRELOAD = """
     torch numpy safetensors.torch peft bitsandbytes matplotlib.pyplot matplotlib_inline.backend_inline
-    tqdm.auto toolkit toolkit.environment toolkit.exercise
+    accelerate sklearn.metrics fairlearn.metrics statsmodels.stats.proportion scipy.stats
+    tqdm.auto rich.live rich.table rich.panel rich.jupyter peft.tuners.lora.bnb
+    toolkit toolkit.environment toolkit.exercise
     transformers.AutoConfig transformers.AutoModelForCausalLM transformers.AutoTokenizer
     transformers.LlamaConfig transformers.LlamaForCausalLM transformers.DynamicCache
 """
