@@ -14,11 +14,13 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from autograder import Refusal, cli
+from autograder.cli.shared import console
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "docs" / "guide.md", ROOT / "docs" / "guia.md"]
 BLOCK = re.compile(r"```console\n\$ autograder (.*?)\n(.*?)```", re.DOTALL)
 HOME = "/home/ana/curso"
+WIDTH = 100  # characters in a line
 TOML = 'title = "Exemplo"\nrepository = "ana/curso"\nbranch = "main"\nlessons = ["01_soma"]\n'
 HEAD = (
     "# %%\n\n# %% [markdown]\n# https://x/$repository/blob/$branch/lessons/colab/$lesson.ipynb colab-badge\n"
@@ -56,6 +58,7 @@ def commands(text: str) -> list[str]:
 
 def run_all(lines: list[str]) -> list[str]:
     """What each command prints in a folder with a repository of one small lesson."""
+    console.width = WIDTH  # else of the terminal in which it was imported
     os.environ["TZ"] = "UTC"  # previews show this machine's time
     time.tzset()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -70,7 +73,7 @@ def run_all(lines: list[str]) -> list[str]:
 
 
 def _run(line: str) -> str:
-    result = CliRunner().invoke(cli.app, shlex.split(line), env={"COLUMNS": "100"})
+    result = CliRunner().invoke(cli.app, shlex.split(line), env={"COLUMNS": str(WIDTH)})
     if isinstance(result.exception, Refusal):
         return f"{result.exception}\n"
     if result.exception and not isinstance(result.exception, SystemExit):
