@@ -83,10 +83,12 @@ def _parents() -> dict[Path, dict[str, str]]:
 
 
 def _delegate(home: Path) -> None:
-    """Give v2's controllers to cgroups below `home`, for which no process may be in it itself."""
+    """Give v2's controllers to cgroups below `home`, in which itself no process may then be."""
     if not {"memory", "pids", "cpu"} <= set((home / "cgroup.subtree_control").read_text().split()):
-        (home / "zygote").mkdir(exist_ok=True)
-        (home / "zygote" / "cgroup.procs").write_text(str(os.getpid()))
+        (home / "grader").mkdir(exist_ok=True)
+        for process in (home / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                (home / "grader" / "cgroup.procs").write_text(process)
         (home / "cgroup.subtree_control").write_text("+memory +pids +cpu")
 
 
