@@ -46,5 +46,6 @@ def _check_nothing_is_lost(folder: Path, new: Path) -> None:
 def _of_the_disk(error: Exception) -> bool:
     """Python's own error, or what safetensors and torch.save make of it."""
     return isinstance(error, OSError) or any(
-        name in f"{type(error).__name__} {error}" for name in ("SafetensorError", "PytorchStreamWriter")
+        name in f"{type(error).__name__} {error}"
+        for name in ("SafetensorError", "PytorchStreamWriter", "inline_container", "iostream error")
     )
