@@ -440,7 +440,7 @@ with needs_exercise(5):
 #
 # ★☆☆☆☆ · ◆◆◆◇◇ · 3 minutos · 1 ponto
 #
-# Para cada token, a saída é um número por palavra do vocabulário. Na perda usual da `transformers` convivem várias cópias: os logits em 16 bits (2 bytes), os mesmos em fp32 (4), o log-softmax (4) e o gradiente (4). São **14 bytes por logit**. `logits_bytes(batch, seq_len, vocab, width)` devolve o total.
+# Para cada token, a saída é um número por token do vocabulário. Na perda usual da `transformers` convivem várias cópias: os logits em 16 bits (2 bytes), os mesmos em fp32 (4), o log-softmax (4) e o gradiente (4). São **14 bytes por logit**. `logits_bytes(batch, seq_len, vocab, width)` devolve o total.
 
 
 # %% nbgrader={"grade_id": "logits", "solution": true}
@@ -453,7 +453,7 @@ def logits_bytes(batch, seq_len, vocab, width=14):
 
 # %% nbgrader={"grade_id": "logits_teste", "points": 1}
 answer = logits_bytes(1, 10, 1_000)
-assert answer == 140_000, f"Dez tokens, mil palavras, 14 bytes: 140000; recebi {answer}."
+assert answer == 140_000, f"Dez tokens, vocabulário de mil, 14 bytes: 140000; recebi {answer}."
 answer = logits_bytes(2, 10, 1_000, width=8)
 assert answer == 160_000, f"Duas sequências de dez tokens, 8 bytes por logit: 160000; recebi {answer}."
 ### BEGIN HIDDEN TESTS
@@ -477,7 +477,7 @@ with needs_exercise(6):
         print(f"{name.split('/')[1]:<16} {vocab:11,d}   {logits_bytes(8, 1024, vocab) / GIB:6.2f} GiB")
 
 # %% [markdown]
-# **Leitura do resultado.** Um modelo de 270 milhões de parâmetros, que em 16 bits pesa meio GiB, pede dezenas de GiB só de logits nesse lote: o vocabulário dele tem 262 mil palavras. Quem reduz o lote, o comprimento ou calcula a perda aos pedaços economiza aqui; LoRA e QLoRA não mudam nada.
+# **Leitura do resultado.** Um modelo de 270 milhões de parâmetros, que em 16 bits pesa meio GiB, pede dezenas de GiB só de logits nesse lote: o vocabulário dele tem 262 mil tokens. Quem reduz o lote, o comprimento ou calcula a perda aos pedaços economiza aqui; LoRA e QLoRA não mudam nada.
 
 # %% [markdown]
 # ## 4. A anatomia inteira

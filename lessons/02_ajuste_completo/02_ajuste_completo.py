@@ -839,13 +839,13 @@ plot_parts(memories)
 # %% [markdown]
 # ## 8. O treino de verdade
 #
-# Antes de treinar, a linha de base. A tarefa tem doze tipos, e o modelo escolhe o de maior probabilidade. A medida é o **macro-F1**, a média do F1 dos doze tipos, com o mesmo peso para cada um: 1 é perfeito, e o acaso dá cerca de 0,08. E como queremos saber também o que se **perde**, medimos a **perplexidade** do modelo em textos gerais em português, que não têm nada a ver com contratos: é $e^{\text{perda}}$, o número de palavras entre as quais o modelo hesita, em média, a cada token.
+# Antes de treinar, a linha de base. A tarefa tem doze tipos, e o modelo escolhe o de maior probabilidade. A medida é o **macro-F1**, a média do F1 dos doze tipos, com o mesmo peso para cada um: 1 é perfeito, e o acaso dá cerca de 0,08. E como queremos saber também o que se **perde**, medimos a **perplexidade** do modelo em textos gerais em português, que não têm nada a ver com contratos: é $e^{\text{perda}}$, o número de tokens entre os quais o modelo hesita, em média, a cada posição.
 
 # %%
 from toolkit import choose, clauses, macro_f1, perplexity
 
 SIZES = {  # passos do treino, passos da taxa alta, cláusulas de teste
-    "cpu": (70, 10, 60),
+    "cpu": (60, 8, 60),
     "t4": (400, 60, 360),
     "big": (400, 60, 360),
 }

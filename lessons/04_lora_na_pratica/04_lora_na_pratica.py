@@ -96,12 +96,12 @@ from toolkit import base_model, clauses, shop
 
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
-SIZES = {  # passos: da varredura, de cada cliente, do ajuste completo; exemplos: validação, cláusulas, perguntas
-    "cpu": (10, 60, 10, 24, 36, 12),
-    "t4": (150, 400, 150, 108, 360, 158),
-    "big": (150, 400, 150, 216, 360, 158),
+SIZES = {  # passos: da varredura, das cláusulas, do atendimento; exemplos: validação, cláusulas, perguntas
+    "cpu": (10, 110, 40, 16, 36, 8),
+    "t4": (300, 864, 800, 108, 360, 158),
+    "big": (300, 864, 800, 216, 360, 158),
 }
-sweep_steps, steps, full_steps, held_out, asked, questions = (
+sweep_steps, clause_steps, shop_steps, held_out, asked, questions = (
     (1, 1, 1, 3, 12, 1) if reduced else SIZES[machine.profile]
 )
 contracts, tangerina = clauses(DADOS), shop(DADOS)
@@ -214,7 +214,7 @@ with needs_exercise(1):
 # %% [markdown]
 # ## 3. A varredura
 #
-# Seis adaptadores para as cláusulas, com a mesma taxa de aprendizado, os mesmos dados na mesma ordem e poucos passos: três conjuntos de alvos no mesmo orçamento, com $\alpha = 2r$; e, em "q, v", com $\alpha = 16$, posto 1, posto alto, e posto alto com a escala **rsLoRA**, $\alpha/\sqrt r$ no lugar de $\alpha/r$. Assim a escala que multiplica $BA$ vai de menos de 1 a 16. Na CPU são alguns minutos; o que já terminou não se repete se você rodar a célula de novo.
+# Seis adaptadores para as cláusulas, com a mesma taxa de aprendizado, o mesmo $\alpha = 16$, os mesmos dados na mesma ordem e poucos passos: três conjuntos de alvos no mesmo orçamento; e, em "q, v", posto 1, posto alto, e posto alto com a escala **rsLoRA**, $\alpha/\sqrt r$ no lugar de $\alpha/r$. A escala que multiplica $BA$ vai de 0,25 a 16. Ao lado, um ajuste completo com os mesmos passos. Na CPU são alguns minutos; o que já terminou não se repete se você rodar a célula de novo.
 
 # %%
 from dataclasses import replace
@@ -227,7 +227,7 @@ RATE, FULL_RATE = 2e-3, 1e-4
 LOW, HIGH = 1, 32 if reduced else 64
 CONFIGS = {
     **{
-        f"{label}; r={ranks[label]}": LoRA(ranks[label], alpha=2 * ranks[label], targets=targets)
+        f"{label}; r={ranks[label]}": LoRA(ranks[label], alpha=16, targets=targets)
         for label, targets in TARGETS.items()
     },
     f"q, v; r={LOW}": LoRA(LOW, alpha=16, targets=TARGETS["q, v"]),
@@ -241,7 +241,7 @@ def run_of(label, method, data, steps, rate):
     """Um treino medido; se a célula rodar de novo, um LoRA já treinado não se repete."""
     folder = f"runs/04_{''.join(c if c.isalnum() else '_' for c in label)}"
     kept = {} if isinstance(method, Full) else {"checkpoint_dir": folder, "resume": True}
-    plan = base.plan(method, batch=4, seq_len=1024)
+    plan = base.plan(method, batch=2, seq_len=1024)
     return train(plan, data, base, steps=steps, learning_rate=rate, **kept)
 
 
@@ -263,8 +263,8 @@ def learnt(model):
 
 runs, losses, weights = {}, {"sem ajuste": example_losses(base.model)}, {"base": learnt(base.model)}
 for label, method in {**CONFIGS, "completo": Full()}.items():
-    full = label == "completo"
-    run = run_of(label, method, contracts.train, *((full_steps, FULL_RATE) if full else (sweep_steps, RATE)))
+    rate = FULL_RATE if label == "completo" else RATE
+    run = run_of(label, method, contracts.train, sweep_steps, rate)
     losses[label], weights[label] = example_losses(run.model), learnt(run.model)
     runs[label] = replace(run, model=None)  # guardar oito modelos encheria a memória
     del run
@@ -519,9 +519,9 @@ with needs_exercise(3, 4):
 # %%
 from toolkit import save
 
-CHOSEN = LoRA(8, alpha=16, targets="all-linear")  # todas, com a escala das três primeiras linhas
-clients = {"cláusulas": contracts, "atendimento": tangerina}
-for label, task in clients.items():
+CHOSEN = LoRA(4, alpha=16, targets="all-linear")  # "todas", com o posto do orçamento
+clients = {"cláusulas": (contracts, clause_steps), "atendimento": (tangerina, shop_steps)}
+for label, (task, steps) in clients.items():
     run = run_of(label, CHOSEN, task.train, steps, RATE)
     size = save(run.model, f"runs/04_adaptador_{label}")
     print(f"{label}: {run.seconds:.0f} s, adaptador de {size / 2**20:.2f} MiB")
@@ -985,7 +985,7 @@ plt.show()
 # %% [markdown]
 # **Leitura do resultado.** A mudança certa tem posto 24. Até lá, a sobra do treino para no piso, e mais passos não adiantam; a partir de 24, vai a zero. É o sinal a procurar num treino de verdade: uma perda que **estaciona** acima da do ajuste completo, e que desce quando o posto sobe. Se as duas colunas não batem nas primeiras linhas, o treino não terminou.
 #
-# E nas nossas tarefas? A linha do ajuste completo já está na varredura (seção 3), treinada com os mesmos dados e, na CPU, os mesmos passos. Falta uma conta: quanto cada método guarda por cliente, e quanto custa treinar.
+# E nas nossas tarefas? A linha do ajuste completo já está na varredura (seção 3), treinada com os mesmos dados e os mesmos passos. Falta uma conta: quanto cada método guarda por cliente, e quanto custa treinar.
 
 # %%
 from toolkit.vram import GIB, estimate

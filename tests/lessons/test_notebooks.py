@@ -64,6 +64,7 @@ def test_at_full_size_the_real_model_learns(tmp_path, monkeypatch):
     losses = [float(value) for value in re.findall(r"perda na validação, passo +\d+: ([\d.]+)", text)]
     assert losses[-1] < losses[0] / 2
     assert float(re.search(r"\(([\d.]+)%\)", text).group(1)) < 1
+    assert float(re.search(r"ganho de \+([\d.]+)", text).group(1)) > 0.1
 
 
 @pytest.mark.slow
