@@ -153,7 +153,7 @@ tiny = base_model("tiny")
 settings = {"learning_rate": 1e-2, "checkpoint_dir": sys.argv[1], "checkpoint_every": 1}
 train(plan(tiny), DATA, tiny, steps=2, **settings)
 weights = (checkpoint.latest(Path(sys.argv[1])) / checkpoint.TRAINED).stat().st_size
-for most in (weights + 100, 2**12):  # no file grows beyond: the disk is full, for the state or for the weights
+for most in (weights + 100, 2**12):  # no file grows beyond: a full disk, for the state or the weights
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, -1))
     run = train(plan(tiny), DATA, tiny, steps=2, **{**settings, "checkpoint_dir": sys.argv[1] + "-other"})
     print("passos", run.steps)
