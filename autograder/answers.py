@@ -164,10 +164,14 @@ def _copies(lesson: Lesson, name: str, own: Sequence[str], reading: Reading) -> 
     return ["\n".join(parts) for parts in copies]
 
 
+def without_magics(text: str) -> str:
+    """Code without the lines that only IPython knows."""
+    return "\n".join(line for line in text.split("\n") if line.lstrip()[:1] not in ("%", "!"))
+
+
 def _is_python(text: str) -> bool:
-    plain = "\n".join(line for line in text.split("\n") if line.lstrip()[:1] not in ("%", "!"))
     try:
-        ast.parse(plain)
+        ast.parse(without_magics(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True

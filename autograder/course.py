@@ -18,7 +18,7 @@ from traitlets.config.loader import Config, PyFileConfigLoader
 from autograder import Refusal, publish
 from autograder.judge.execute import KERNEL, KERNELS, SaveVerdicts, TrustedExecute
 from autograder.rebuild import Rebuild
-from autograder.reports import export, feedback
+from autograder.reports import export, feedback, masking
 from autograder.reports.outputs import PlainOutputs
 from autograder.rubric import SuggestCriteria
 from autograder.schema import alembic_on_path, check_schema, write_schema
@@ -63,7 +63,7 @@ def configure(c: Config, root: Path) -> None:
     c.Execute.kernel_name = KERNEL
     c.Exporter.optimistic_validation = True  # once, after all preprocessors
     c.Execute.timeout = 30
-    c.Execute.error_on_timeout = {"ename": "Timeout", "evalue": "", "traceback": [feedback.OUT_OF_TIME]}
+    c.Execute.error_on_timeout = {"ename": "Timeout", "evalue": "", "traceback": [masking.OUT_OF_TIME]}
     c.Execute.shutdown_kernel = "immediate"
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.
     c.IgnorePattern.enabled = True
@@ -71,7 +71,7 @@ def configure(c: Config, root: Path) -> None:
     c.AssignLatePenalties.plugin_class = "autograder.lateness.LatePolicy"
     c.GenerateFeedback.preprocessors = [
         GetGrades,
-        feedback.MaskHiddenTests,
+        masking.MaskHiddenTests,
         ClearMarkScheme,
         feedback.ByExercise,
     ]

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from IPython.core.inputtransformer2 import TransformerManager
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
+from autograder.answers import without_magics
 from autograder.tables import plain
 
 ALIKE = 0.9  # 2 x common characters / all characters, of the normalised texts
@@ -93,12 +93,12 @@ def normalised(text: str, template: str) -> str:
 
 
 def _statements(text: str) -> list[str] | None:
-    """The top-level statements, each with its names numbered; None where it does not parse."""
+    """The top-level statements, each with its names numbered; None where it does not parse, or too deep."""
     try:
-        tree = ast.parse(TransformerManager().transform_cell(text))
+        body = ast.parse(without_magics(text)).body
+        return [ast.unparse(_Rename(statement).visit(_without_docstrings(statement))) for statement in body]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return [ast.unparse(_Rename(statement).visit(_without_docstrings(statement))) for statement in tree.body]
 
 
 def _without_docstrings(tree: ast.stmt) -> ast.stmt:

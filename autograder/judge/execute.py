@@ -125,6 +125,8 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         self.start_new_kernel_client()
         self.stale = False
         for index, cell in enumerate(self.nb.cells[:upto]):
+            if time.monotonic() > self.end:
+                raise TimeoutError(LATE)
             if (
                 cell.cell_type == "code"
                 and index not in self.lethal

@@ -139,14 +139,17 @@ class _Pickler(pickle.Pickler):
         return object.__getattribute__(obj, "_number") if isinstance(obj, Remote) else None
 
 
+ENDING = (StopIteration, StopAsyncIteration)  # would end a test's own loop before its first comparison
+
+
 def _exception(described: Any) -> BaseException:
-    """The student's exception as the nearest built-in one; an Exception in any case, never more."""
+    """The student's exception as the nearest built-in one; an Exception in any case, an error in any case."""
     try:
         name, text = map(str, described)
     except (TypeError, ValueError):
         return Incident("uma resposta ilegível")
     kind = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+    if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, ENDING):
         kind = RuntimeError
     try:
         error: Exception = kind(text)
@@ -156,13 +159,19 @@ def _exception(described: Any) -> BaseException:
     return error
 
 
+# Methods to which a test would hand what it expects, and believe the answer.
+COMPARING = {
+    *("allclose", "isclose", "equal", "equals", "eq", "ne", "lt", "le", "gt", "ge"),
+    *("issubset", "issuperset", "isdisjoint", "startswith", "endswith"),
+}
 TOLD = {"__name__", "__qualname__", "__doc__", "__module__", "__init__"}
 
 
 class Remote:
     """An object of the student's, by number. Its parts can be had, it can be called; itself it says nothing.
 
-    What would let an object decide a test by itself is an Incident: comparison, truth, length, conversion.
+    What would let an object decide a test by itself is an Incident: comparison, truth, length, conversion,
+    and methods that compare.
     """
 
     def __init__(self, wall: Wall, number: int, kind: str) -> None:
@@ -175,6 +184,8 @@ class Remote:
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
             return Remote
+        if name in COMPARING:
+            _refuse(self)
         # By these numpy would read memory where the student points to, and copy and pickle call anything.
         if name[:2] == name[-2:] == "__" and name not in TOLD:
             raise AttributeError(f"{name} of an object of the student's is not to be had")

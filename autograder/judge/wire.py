@@ -20,8 +20,10 @@ from torch import nn
 
 LENGTHS = struct.Struct(">II")
 MAX_JSON, MAX_TENSORS, MAX_DEPTH = 4 << 20, 256 << 20, 40
+MAX_TABLE = 1 << 20  # of the tensors' names and shapes, with which safetensors begins: ten thousand of them
 DTYPES = {str(kind): kind for kind in vars(torch).values() if type(kind) is torch.dtype}
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Never tried twice from within: a string that does not end would cost its length squared.
+_STRING = re.compile(rb'(?s)"(?:[^"\\]|\\.?)*+"?')
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -56,6 +58,8 @@ def read(line: socket.socket, seconds: float | None = None) -> tuple[Any, dict[s
     if text_length > MAX_JSON or blob_length > MAX_TENSORS:
         raise Incident("um valor grande demais")
     text, blob = _exactly(line, text_length, deadline), _exactly(line, blob_length, deadline)
+    if int.from_bytes(blob[:8], "little") > MAX_TABLE:
+        raise Incident("tensores demais")
     if _depth(text) > MAX_DEPTH:
         raise Incident("um valor com aninhamento profundo demais")
     try:

@@ -1,7 +1,5 @@
 """The page that a student gets back: points, answers, verdicts; no hidden test, nothing that runs."""
 
-import ast
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,7 @@ from markdown_it import MarkdownIt
 from nbconvert.exporters import HTMLExporter, TemplateExporter
 from nbconvert.filters import Highlight2HTML
 from nbformat import NotebookNode
-from nbformat.v4 import new_output
-from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
+from nbgrader.preprocessors import NbGraderPreprocessor
 
 from toolkit.lesson import Exercise, exercises
 
@@ -20,8 +17,6 @@ TEMPLATES = [
     Path(__file__).parent / "templates",
     Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates",
 ]
-OUT_OF_TIME = "A célula passou do tempo permitido e foi interrompida."
-TEST_FAILED = "Um teste deste exercício não passou ({})."
 
 
 def safe_markdown(text: str) -> str:
@@ -37,20 +32,6 @@ class FeedbackPage(HTMLExporter):  # type: ignore[misc]
         """As the grandparent's, with the filter that the parent sets for each notebook."""
         self.register_filter("highlight_code", Highlight2HTML(pygments_lexer="python", parent=self))  # type: ignore[no-untyped-call]
         return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
-
-
-class MaskHiddenTests(ClearHiddenTests):  # type: ignore[misc]
-    """Take hidden tests out of the page, and what a submission could make them say."""
-
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
-    ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Of a failed cell with hidden tests only the author's message is left, of a passed one nothing."""
-        if cell.cell_type == "code" and self.begin_test_delimeter in cell.source:
-            messages = [_told(o, cell.source) for o in cell.outputs if o.output_type == "error"]
-            cell.outputs = [new_output("error", ename="", evalue=m, traceback=[m]) for m in messages]
-            self._remove_hidden_test_region(cell)
-        return cell, resources
 
 
 class ByExercise(NbGraderPreprocessor):  # type: ignore[misc]
@@ -73,18 +54,3 @@ def _line(exercise: Exercise) -> dict[str, Any]:
         "points": sum(mark["points"] for mark in marks),
         "message": "\n".join(errors[0]["traceback"]).splitlines()[-1] if errors else "",
     }
-
-
-def _told(error: NotebookNode, test: str) -> str:
-    """The message as the test's author wrote it, values left out: those a submission can choose."""
-    try:
-        asserts = [node.msg for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Assert)]
-    except SyntaxError:  # a magic in the test
-        asserts = []
-    for message in asserts:
-        parts = message.values if isinstance(message, ast.JoinedStr) else [message]
-        texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
-        pattern = "".join(".*" if text is None else re.escape(str(text)) for text in texts)
-        if any(texts) and re.fullmatch(pattern, error.evalue[:2_000], re.DOTALL):
-            return "".join("…" if text is None else str(text) for text in texts)
-    return TEST_FAILED.format(error.ename[:60])

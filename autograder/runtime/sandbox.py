@@ -79,6 +79,7 @@ def wall_in(policy: Policy, host_user: int, stage: Path, content: Path | None) -
     `stage` is an empty folder that nobody else uses; `host_user` whom a grader run by root becomes.
     """
     spaces, root = "namespaces" not in policy.waived, not os.geteuid()
+    os.setsid()  # a signal to the process group knows no namespaces: it would reach the grader
     if spaces:
         linux.set_hostname("aula")
         _build_root(policy, host_user if root else USER, stage, content)

@@ -93,6 +93,35 @@ def test_feedback_is_in_portuguese_and_hides_the_hidden_test(graded_class):
     assert "Content-Security-Policy" in page and "<script" not in page
 
 
+def test_an_exercise_that_was_not_attempted_says_so(graded_class):
+    course, *_ = graded_class
+    page = (course.root / "feedback" / "20260004" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
+    table = BeautifulSoup(page, "html.parser").find("table")
+    assert table.text.count("Exercício ainda não feito.") == 2
+
+
+SPY = "seen = []\ndef dobro(x):\n    seen.append(x)\n    return 2 * x"
+TELLS = """print(seen)
+def soma(a, b): raise ValueError(str(seen))
+raise type(f'E{seen[-1]}', (Exception,), {})(seen)
+"""
+
+
+@pytest.mark.parametrize("soma", [TELLS, "def soma(a, b): return seen[-1]"], ids=["said", "returned"])
+def test_what_a_hidden_test_handed_over_is_on_no_page(tmp_path, soma):
+    source = source_notebook()
+    intro, *first, second, second_test, last = source.cells
+    source.cells = [intro, second, second_test, *first, last]
+    first[1].source = "assert soma(1, 2) == 3, f'soma(1, 2) deu {soma(1, 2)}'"
+    course = Course.init(tmp_path / "course", {LESSON: source})
+    assert (
+        grade_here(course, "a", handed_in(course, dobro=SPY, soma=soma)).scores[f"{LESSON}-dobro-teste"] == 3
+    )
+    page = (course.root / "feedback" / "a" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
+    assert "271828" not in page
+    assert "O seu código levantou ValueError." in page or "soma(1, 2) deu …" in page
+
+
 def test_a_cell_out_of_time_is_on_the_record(graded_class):
     course, *_ = graded_class
     [line] = (course.root / "records" / LESSON / "20260006.jsonl").read_text(encoding="utf-8").split("\n")[1:]

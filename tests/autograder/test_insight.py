@@ -20,7 +20,7 @@ from autograder.intake.owners import Owners
 from autograder.intake.roster import read_roster
 from autograder.intake.times import read_times
 from autograder.ledger import Ledger
-from tests.autograder.small_lesson import LESSON, RIGHT, handed_in
+from tests.autograder.small_lesson import LESSON, RIGHT, handed_in, marks
 
 TESTS = (f"{LESSON}-soma-teste", f"{LESSON}-dobro-teste", f"{LESSON}-aberta")
 EVIL = "<script>alert(1)</script>"
@@ -112,6 +112,25 @@ def test_renaming_comments_and_order_do_not_hide_a_copy():
     assert normalised(ORIGINAL, TEMPLATE) != normalised(OTHER, TEMPLATE)
     assert normalised(TEMPLATE, TEMPLATE) == ""
     assert normalised("def (", "") == "def"
+
+
+HOSTILE = {
+    "spaces": "x =" + " " * 90_000,
+    "a deep sum": "x = " + "1 + " * 2_900 + "1",
+    "signs": "x = " + "-" * 90_000 + "1",
+    "magics": "%a\n" * 10_000,
+    "questions": "a?\n" * 10_000,
+    "nul": "x = 1\0",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_no_answer_stops_the_report_of_a_class(text):
+    cell = nbformat.v4.new_code_cell(text, metadata=marks("q", solution=True))
+    outcome = read_outcome("a", nbformat.v4.new_notebook(cells=[cell]))
+    assert outcome.answers["q"] == text
+    others = {"b": {"q": ORIGINAL}, "c": {"q": COPY}}
+    assert len(similar_pairs({"a": outcome.answers, **others}, {"q": TEMPLATE})) == 1
 
 
 def test_a_copied_pair_stands_out_and_what_many_wrote_does_not():

@@ -1,6 +1,7 @@
 """Grading over many processes: nothing lost or doubled, whoever dies; nothing done again without need."""
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -128,9 +129,10 @@ def test_a_stopped_grader_goes_on_where_it_was(course, tmp_path, stop):
         nbformat.write(slow, tmp_path / "downloads" / f"{student}.ipynb")
     where = ("--submissions", tmp_path / "downloads", "--roster", tmp_path / "roster.csv", "--workers", "1")
     command = [sys.executable, "-m", "autograder", "grade", course.root, "--lesson", LESSON, *where]
-    first = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # These tests may themselves run in the background, where a Ctrl-C is ignored, by children too.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    first = subprocess.Popen(command, start_new_session=True, preexec_fn=heeding, **pipes)
     while len([student for student in students if records(course, student)]) < 2:
         time.sleep(0.05)
     os.killpg(first.pid, stop) if stop == signal.SIGINT else first.send_signal(stop)

@@ -103,8 +103,8 @@ FORGERIES = {
     "tests sought in linecache and modules": "import linecache, sys\ndef soma(a, b):\n"
     "    text = repr(linecache.cache) + repr([vars(m) for m in list(sys.modules.values()) if 'main' in m.__name__])\n"
     "    return 3 if 'deve dar ' + '3' in text else 0",
-    "the environment says grading": "import os\nif 'NBGRADER_EXECUTION' in os.environ: soma = lambda a, b: 3\nelse:\n"
-    "    soma = lambda a, b: 0",
+    "the environment searched for the test": "import os, sys\ntext = repr((os.environ, sys.argv, sys.orig_argv))\n"
+    "text += open('/proc/self/environ').read()\ndef soma(a, b): return 3 if 'soma' in text else 0",
 }
 
 

@@ -26,6 +26,7 @@ ATTACKS = {
     "int(p) not in (1, os.getpid())] else '')",
     "signal the grader": "import os; os.kill({pid}, 0); print('owned' if {pid} != os.getpid() else '')",
     "signal the parent": "import os; print('owned' if os.getppid() else '')",
+    "a process group with the grader in it": "import os; print('owned' if os.getpgrp() == 0 else '')",
     "become root": "import os; os.setuid(0); print('owned')",
     "hold capabilities": "print('owned' if 'CapEff:\\t0000000000000000' not in open('/proc/self/status').read() "
     "else '')",

@@ -79,17 +79,23 @@ def test_subclasses_are_no_plain_values():
         struct.pack(">II", 1000, 0) + b"[" * 500 + b"]" * 500,
         struct.pack(">II", 3, 0) + b"nil",
         struct.pack(">II", 2, 8) + b"{}" + b"\xff" * 8,
+        struct.pack(">II", 2_000_001, 0) + b'"' + b'\\"' * 1_000_000,
         b"",
     ],
-    ids=["long", "deep", "no JSON", "no tensors", "nothing"],
+    ids=["long", "deep", "no JSON", "no tensors", "a string without end", "nothing"],
 )
 def test_a_bad_frame_is_an_incident(frame):
+    assert_refused(frame)
+
+
+def assert_refused(frame):
     left, right = socket.socketpair()
-    with right:
-        left.sendall(frame)
-        left.close()
-        with pytest.raises(wire.Incident):
-            wire.read(right, 5)
+    sender = threading.Thread(target=lambda: (left.sendall(frame), left.close()))
+    sender.start()
+    with pytest.raises(wire.Incident):
+        wire.read(right, 5)
+    sender.join()
+    right.close()
 
 
 class Liar:
@@ -125,6 +131,8 @@ DECISIONS = {
     "as tensor": torch.as_tensor,
     "torch": lambda r: torch.allclose(r, torch.tensor(3.0)),
     "format": lambda r: f"{r:.2f}",
+    "its own comparison": lambda r: r.allclose(torch.tensor(3.0)),
+    "its own beginning": lambda r: r.startswith("a"),
     "deepcopy": copy.deepcopy,
     "pickle": pickle.dumps,
 }
@@ -137,6 +145,14 @@ def test_an_opaque_object_decides_nothing(decide):
         assert type(remote) is Remote
         with pytest.raises((wire.Incident, TypeError, AttributeError, copy.Error, pickle.PicklingError)):
             decide(remote)
+
+
+def test_an_end_of_iteration_from_over_there_ends_no_loop_of_a_test():
+    def answer(number):
+        raise StopIteration
+
+    with served(answer=answer) as wall, pytest.raises(RuntimeError):
+        assert all(map(wall.ask("get", "", "answer"), [1, 2]))
 
 
 def test_a_value_that_was_looked_at_is_the_value_that_is_compared():
@@ -184,6 +200,9 @@ HEADERS = {
     "a negative shape": {"0": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
     "an overflow": {"0": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 4]}},
     "an unknown dtype": {"0": {"dtype": "OBJ", "shape": [1], "data_offsets": [0, 4]}},
+    "a table without end": {
+        str(n): {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(20_000)
+    },
     "overlapping": {str(n): {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in (0, 1)},
 }
 
@@ -192,11 +211,7 @@ HEADERS = {
 def test_a_false_tensor_header_is_an_incident(header):
     text = json.dumps(header).encode()
     blob = struct.pack("<Q", len(text)) + text + bytes(4)
-    here, there = socket.socketpair()
-    with here, there:
-        there.sendall(struct.pack(">II", 2, len(blob)) + b"{}" + blob)
-        with pytest.raises(wire.Incident):
-            wire.read(here, 2)
+    assert_refused(struct.pack(">II", 2, len(blob)) + b"{}" + blob)
 
 
 OPAQUE = {
