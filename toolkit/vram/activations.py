@@ -20,23 +20,37 @@ SAVED_BY_ACTIVATION = {
     "gpt2": 4,
     "phi": 4,
 }  # gelu_new is written out in four products; fused kernels keep one
+FLASH_REPEATED = ("mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "starcoder2")
 
 
 def attention_kernel(plan: Plan) -> str:
     """What computes attention: "eager" code, or the kernel that torch picks for "sdpa".
 
-    Flash needs 16 bits, compute capability 8.0 and no mask; the memory-efficient kernel needs keys repeated
-    for grouped queries, which transformers does only beside a mask; what is left is "math", which keeps all
-    scores (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp; transformers' sdpa_attention.py).
+    Flash needs 16 bits, compute capability 8.0 and no mask; the memory-efficient kernel needs as many keys as
+    queries; what is left is "math", which keeps all scores
+    (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
     """
-    grouped = plan.model.kv_heads < plan.model.heads
-    if plan.attention == "eager" or plan.model.traits.softcap:  # sdpa cannot cap its scores
+    traits = plan.model.traits
+    if plan.attention == "eager" or traits.softcap or traits.positions == "alibi":  # sdpa has neither
         return "eager"
     half = plan.autocast or (plan.dtype != "fp32" and not (plan.quantized and plan.upcast != "none"))
     ampere = not plan.gpu or gpu(plan.gpu).bf16
     if plan.attention == "flash" or (plan.attention == "sdpa" and half and ampere and not masked(plan)):
         return "flash"
-    return "math" if grouped and plan.attention == "sdpa" and not masked(plan) else "efficient"
+    return "efficient" if repeats_keys(plan) else "math"
+
+
+def repeats_keys(plan: Plan) -> bool:
+    """Whether keys and values are as many as queries when the kernel sees them, repeated or from the start.
+
+    transformers repeats them for sdpa: always before 4.54, later only beside a mask (sdpa_attention.py,
+    use_gqa_in_sdpa); for flash attention 2 before 4.48, in some families (MistralFlashAttention2 and others).
+    """
+    if plan.model.kv_heads == plan.model.heads or plan.attention == "efficient":
+        return True
+    if plan.attention == "flash":
+        return plan.transformers_version < (4, 48) and plan.model.family in FLASH_REPEATED
+    return plan.transformers_version < (4, 54) or masked(plan)
 
 
 def masked(plan: Plan) -> bool:
@@ -98,8 +112,9 @@ class Activations:
 
     @cached_property
     def grouped(self) -> bool:
-        """Whether keys and values are repeated for grouped queries before the kernel sees them."""
-        return self.plan.model.kv_heads < self.plan.model.heads and self.kernel != "flash"
+        """Whether what is kept of keys and values is repeated for grouped queries."""
+        fewer = self.plan.model.kv_heads < self.plan.model.heads
+        return fewer and (self.kernel != "flash" or repeats_keys(self.plan))
 
     @cached_property
     def scores(self) -> int:
@@ -120,6 +135,14 @@ class Activations:
             return self.tokens * (width * (4 if self.plan.autocast else self.stream) + 8)
         trained = 4 if self.plan.model.family.startswith("gemma") else self.stream
         return self.tokens * (4 * width + 4 + (width * trained if self.full else 0))
+
+    @cached_property
+    def recomputed(self) -> int:
+        """Kept by one recomputed layer; where its first norm keeps its very input, that is there already."""
+        autocast = self.plan.autocast and self.plan.model.traits.norm == "layer"
+        itself = self.stream == 4 or self.plan.kernels != "torch"
+        itself |= self.plan.model.traits.norm == "layer" and not autocast
+        return self.attention_kept + self.mlp_kept - itself * self.tokens * self.plan.model.hidden * self.stream
 
     def inputs(self, linears: list[Linear]) -> int:
         """Kept of the input that these modules share, once or a copy each."""

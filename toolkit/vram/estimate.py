@@ -69,33 +69,38 @@ def _held(plan: Plan) -> dict[str, int]:
 def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, dict[str, int]]:
     """The forward, the loss, and the backward: at its first layer or its last, whichever is larger."""
     active = Activations(plan)
-    in_forward, in_backward, in_layer = active.casts
+    in_forward, in_backward, _ = active.casts
     kept = active.kept + in_forward
-    mlp, attention = active.layer_working
-    layer = active.attention_kept + active.mlp_kept + in_layer if plan.checkpoints_memory else 0
-    hump = max(layer + mlp, layer - active.mlp_kept + attention if layer else attention)
-    first = {
-        **running,
-        "activations": active.kept + in_backward - active.norm(plan.model.hidden),
-        "recompute": hump,
-    }
-    # at the last layer its gradients are not there yet, and its own activations are all that is left
-    last = active.attention_kept if not plan.checkpoints_memory else hump
-    there = gradients - (static.last_gradients(plan) if plan.checkpoints_memory else 0)
-    end = {**running, "gradients": there, "activations": 0, "recompute": max(last, attention)}
-    for parts in (first, end):
-        parts["logits"] = active.held
     before = (
         active.held + active.cache if plan.hold_output == "next" else 0
     )  # the last output still has its name
+    working = max(active.layer_working) if plan.checkpoints_memory else 0
+    first, end = backward_ends(plan)
+    there = gradients - (static.last_gradients(plan) if plan.checkpoints_memory else 0)
     return {
-        "forward": {**running, "activations": kept, "recompute": layer, "logits": before},
+        "forward": {**running, "activations": kept, "recompute": working, "logits": before},
         "loss": _larger(
             {**running, "activations": kept, "logits": before + active.forward_logits},
             {**running, "activations": active.kept + in_backward, "logits": active.loss},
         ),
-        "backward": _larger(first, end),
+        "backward": _larger({**running, **first}, {**running, "gradients": there, **end}),
     }
+
+
+def backward_ends(plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
+    """What activations take as the backward is in the layers: in the one that it comes to first, with all
+    that the others keep, and in its last, when its own activations are all that is left."""
+    active = Activations(plan)
+    _, in_backward, in_layer = active.casts
+    mlp, attention = active.layer_working
+    layer = active.recomputed + in_layer if plan.checkpoints_memory else 0
+    hump = max(layer + mlp, layer - active.mlp_kept + attention if layer else attention)
+    kept = active.kept + in_backward - active.norm(plan.model.hidden)
+    last = active.attention_kept if not plan.checkpoints_memory else hump
+    return (
+        {"activations": kept, "recompute": hump, "logits": active.held},
+        {"activations": 0, "recompute": max(last, attention), "logits": active.held},
+    )
 
 
 def _larger(*parts: dict[str, int]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from toolkit.plan import Plan
-from toolkit.vram.activations import attention_kernel
+from toolkit.vram.activations import attention_kernel, repeats_keys
 
 aten = torch.ops.aten
 DEQUANTIZED = 512  # rows above which a 4-bit product makes the whole weight first (narrow ones on A100: 1536)
@@ -97,11 +97,11 @@ def attention(plan: Plan) -> Callable[..., Any]:
         if torch.is_autocast_enabled("cpu"):
             query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
         kernel = attention_kernel(plan)
-        if kernel == "flash" and attn_mask is None:
-            return flash(query, key, value)
-        if key.shape[1] != query.shape[1] and kernel == "efficient":
+        if key.shape[1] != query.shape[1] and repeats_keys(plan):
             repeats = query.shape[1] // key.shape[1]
             key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
+        if kernel == "flash" and attn_mask is None:
+            return flash(query, key, value)
         if kernel == "math":
             return aten._scaled_dot_product_attention_math(
                 query, key, value, attn_mask, dropout_p, is_causal, enable_gqa=True

@@ -76,26 +76,30 @@ def build(plan: Plan) -> Any:
 
 def _quantize(model: nn.Module, plan: Plan, method: QLoRA) -> None:
     """Put 4-bit modules where transformers' bitsandbytes integration does: all linear ones but the head."""
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    left = get_keys_to_not_convert(model)
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and name != "lm_head":
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, _linear4bit(module, plan, method))
+        if (type(module) is nn.Linear or isinstance(module, Conv1D)) and name not in left:
+            model.set_submodule(name, _linear4bit(module, plan, method))
     model.is_loaded_in_4bit = True  # type: ignore[assignment]
 
 
-def _linear4bit(module: nn.Linear, plan: Plan, method: QLoRA) -> Any:
+def _linear4bit(module: Any, plan: Plan, method: QLoRA) -> Any:
     """A bitsandbytes module with the storages of a quantized one; its own constructor needs a real device."""
     import bitsandbytes as bnb
 
     made: Any = bnb.nn.Linear4bit.__new__(bnb.nn.Linear4bit)
     nn.Module.__init__(made)
-    made.in_features, made.out_features, made.bias = module.in_features, module.out_features, module.bias
+    shape = module.weight.shape if isinstance(module, nn.Linear) else module.weight.T.shape  # GPT-2's Conv1D
+    (made.out_features, made.in_features), made.bias = shape, module.bias
     made.compute_dtype, made.compute_type_is_set = DTYPES[plan.compute_dtype], True
     made.quant_state, made.quant_storage, made.support_avx512bf16_for_cpu = None, torch.uint8, False
     packed = torch.empty(module.weight.numel() // 2, 1, dtype=torch.uint8)
     weight: Any = nn.Parameter(packed, requires_grad=False)
     weight.__dict__.update(compress_statistics=method.double_quant, quant_type=method.quant_type)
-    weight.quant_state = _quant_state(module.weight.shape, DTYPES[plan.dtype], method)
+    weight.quant_state = _quant_state(shape, DTYPES[plan.dtype], method)
     made.weight = weight
     return made
 

@@ -9,7 +9,8 @@ from toolkit.count import base_parameters, count
 from toolkit.methods import Full
 from toolkit.plan import BYTES, Plan, PlanError
 from toolkit.vram import static
-from toolkit.vram.estimate import estimate
+from toolkit.vram.activations import Activations
+from toolkit.vram.estimate import backward_ends, estimate
 from toolkit.vram.memory import MOMENTS, Interval, Memory
 
 Strategy = Literal["zero1", "zero2", "zero3", "fsdp"]
@@ -26,7 +27,8 @@ def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
     states, fp32 gradient (`estimate_zero2_model_states_mem_needs`, runtime/zero/stage_1_and_2.py). Stage 3
     makes the fp32 gradient for 1e9 parameters at a time (stage3.py, sub_group_size), and holds the largest
     module whole, weight and gradient. Buckets: hidden^2 elements (transformers, integrations/deepspeed.py).
-    fsdp: torch.distributed.fsdp.fully_shard on each layer, everything in the plan's own dtypes.
+    fsdp: each layer a unit and the rest another, in the plan's own dtypes (fp32 weights with autocast are
+    gathered in 16 bits); the constants of 4-bit weights are no parameters, and stay whole on each card.
     NCCL's buffers, outside PyTorch's allocator, are not counted. Raises PlanError for an unknown strategy.
     """
     if strategy not in get_args(Strategy):
@@ -35,9 +37,11 @@ def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
     if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
         raise PlanError(f"gpus deve ser um inteiro maior ou igual a 1; recebi {gpus!r}.")
     single = estimate(plan)
-    running = estimate(plan.change(dtype="bf16", autocast=False)) if _casts(plan) else single
-    shares = _fsdp(plan, gpus, single) if strategy == "fsdp" else _zero(plan, gpus, int(strategy[-1]), single)
-    return _with(single, {moment: {**running.moments[moment], **shares[moment]} for moment in MOMENTS})
+    cast = plan.change(dtype="bf16", autocast=False) if _casts(plan) else plan
+    fsdp = strategy == "fsdp"
+    shares = _fsdp(plan, gpus, single, cast) if fsdp else _zero(plan, gpus, int(strategy[-1]), single)
+    passes = estimate(cast).moments
+    return _with(single, {moment: {**passes[moment], **shares[moment]} for moment in MOMENTS})
 
 
 def _casts(plan: Plan) -> bool:
@@ -67,25 +71,43 @@ def _zero(plan: Plan, gpus: int, stage: int, single: Memory) -> Shares:
     }
 
 
-def _fsdp(plan: Plan, gpus: int, single: Memory) -> Shares:
+def _fsdp(plan: Plan, gpus: int, single: Memory, cast: Plan) -> Shares:
     sizes = base_parameters(plan.model)
     width = BYTES[plan.compute_dtype if plan.autocast else plan.dtype]
-    total, linear = sum(sizes.values()), sizes["attention"] + sizes["mlp"] + sizes["norms"]
-    per_parameter = sum(_held(single, 1).values()) / total if plan.quantized else width
-    layer, root = linear / plan.model.layers * per_parameter, (total - linear) * width
+    linear = sizes["attention"] + sizes["mlp"] + sizes["norms"]
+    layer = (static.quantized_weights(plan) // 2 if plan.quantized else linear * width) // plan.model.layers
+    root = (sum(sizes.values()) - linear) * width  # whole from the first forward to the last backward
     gradient = static.trainable_bytes(plan)
     states = {part: single.moments["step"].get(part, 0) // gpus for part in STATES}
-    held = {**_held(single, gpus), "optimizer_states": states["optimizer_states"]}
-    workspaces = single.moments["forward"]["workspaces"] + round(root + 2 * layer)  # this layer and the next
-    running = {**held, "workspaces": workspaces, "gradients": gradient // gpus if _accumulates(single) else 0}
-    whole = round(gradient / plan.model.layers)  # one layer's gradient before it is shared out
+    load = {**_held(single, gpus), "quant_constants": single.moments["load"]["quant_constants"]}
+    held = {**load, "optimizer_states": states["optimizer_states"]}
+    running = {**held, "gradients": gradient // gpus if _accumulates(single) else 0}
+    whole, one = single.moments["forward"]["workspaces"] + root, static.trainable_bytes(cast) // plan.model.layers
+    first, last = backward_ends(cast)
+    reentrant = plan.checkpoints_memory and plan.reentrant  # where a layer does not know of the next one
+    if reentrant and not isinstance(plan.method, Full):
+        last["activations"] = first["activations"] + _inputs_gradients(cast)
+    early, late = running["gradients"] + one, gradient // gpus + one
+    ends = (
+        {**running, "gradients": early, "workspaces": whole + (1 if reentrant else 2) * layer, **first},
+        {**held, "gradients": late, "workspaces": whole + layer, **last},
+    )
     return {
-        "load": _held(single, gpus),
-        "forward": running,
-        "loss": running,
-        "backward": {**running, "gradients": gradient // gpus + whole},
+        "load": load,
+        "forward": {**running, "workspaces": whole + 2 * layer},  # this layer's weights and the next one's
+        "loss": {**running, "workspaces": whole},
+        "backward": max(ends, key=lambda parts: sum(parts.values())),
         "step": {**held, "gradients": gradient // gpus, **states},
     }
+
+
+def _inputs_gradients(plan: Plan) -> int:
+    """Bytes of the gradients of checkpointed layers' inputs. Where a layer's weights are frozen, FSDP finds
+    its end by a hook on its input, which keeps the input and its gradient alive until the backward is over
+    (torch/distributed/fsdp/_runtime_utils.py, _register_post_backward_reshard_only_hook). Two of them the
+    last layer's backward has anyhow."""
+    active = Activations(plan)
+    return max(plan.model.layers - 2, 0) * active.tokens * plan.model.hidden * active.stream
 
 
 STATES = ("optimizer_states", "optimizer_temporaries")
