@@ -95,10 +95,15 @@ def _drawn(chance: random.Random) -> Plan:
     model = replace(model, layers=min(model.layers, chance.choice(LAYERS)))
     method = _method(chance, model)
     switches = {name: chance.choice(values) for name, values in SWITCHES.items()}
+    switches["compute_dtype"] = "bf16" if switches["dtype"] == "fp32" else switches["dtype"]
+    if isinstance(method, QLoRA) and model.experts:
+        switches["transformers"] = "5.23"  # the installed code has no 4-bit experts
     if chance.random() < 0.5:
         return Plan(model, method, **switches)
-    kept = ("batch", "seq_len", "gpu", *chance.sample(sorted(SWITCHES), 2))
-    return preset(chance.choice(list(PRESETS)), model, method, **{name: switches[name] for name in kept})
+    plan = preset(chance.choice(list(PRESETS)), model, method)
+    changes = {name: switches[name] for name in ("batch", "seq_len", "gpu", chance.choice(sorted(SWITCHES)))}
+    moved = plan.change(**changes, compute_dtype="fp16" if changes.get("dtype") == "fp16" else "bf16")
+    return moved.change(transformers="5.23") if moved.quantized and model.experts else moved
 
 
 def _method(chance: random.Random, model: Architecture) -> Method:
@@ -106,7 +111,7 @@ def _method(chance: random.Random, model: Architecture) -> Method:
     some = tuple(chance.sample(names, chance.randint(1, len(names))))
     targets = chance.choice(["all-linear", some])
     switches = {
-        "rank": chance.choice([1, 8, 16, 64, 256]),
+        "rank": min(chance.choice([1, 8, 16, 64, 256]), *(linear.outputs for linear in model.linears())),
         "targets": targets,
         "dropout": chance.choice([0.0, 0.0, 0.1]),
         "use_rslora": chance.random() < 0.2,

@@ -1,4 +1,4 @@
-"""What autograd keeps of a forward, and what a layer needs while it works: bytes in closed form.
+"""What autograd keeps of a forward: bytes in closed form.
 
 Sources: transformers' modeling files (what each operation saves), peft's `tuners/lora/layer.py` and
 `tuners/lora/bnb.py` (casts of the input), torch's kernels (see `toolkit.vram.kernels`).
@@ -13,51 +13,12 @@ from toolkit.count import targeted
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning
 from toolkit.models import Linear
 from toolkit.plan import BYTES, Plan
-from toolkit.vram.gpus import gpu
+from toolkit.vram.attention import attention_kernel, masked, repeats_keys
 
-CHUNK = 256  # tokens whose logits exist at a time with the chunked loss (trl's chunked_nll)
 SAVED_BY_ACTIVATION = {
     "gpt2": 4,
     "phi": 4,
 }  # gelu_new is written out in four products; fused kernels keep one
-FLASH_REPEATED = ("mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "starcoder2")
-
-
-def attention_kernel(plan: Plan) -> str:
-    """What computes attention: "eager" code, or the kernel that torch picks for "sdpa".
-
-    Flash needs 16 bits, compute capability 8.0 and no mask; the memory-efficient kernel needs as many keys as
-    queries; what is left is "math", which keeps all scores
-    (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
-    """
-    traits = plan.model.traits
-    if plan.attention == "eager" or traits.softcap or traits.positions == "alibi":  # sdpa has neither
-        return "eager"
-    half = plan.autocast or (plan.dtype != "fp32" and not (plan.quantized and plan.upcast != "none"))
-    ampere = not plan.gpu or gpu(plan.gpu).bf16
-    if plan.attention == "flash" or (plan.attention == "sdpa" and half and ampere and not masked(plan)):
-        return "flash"
-    return "efficient" if repeats_keys(plan) else "math"
-
-
-def repeats_keys(plan: Plan) -> bool:
-    """Whether keys and values are as many as queries when the kernel sees them, repeated or from the start.
-
-    transformers repeats them for sdpa: always before 4.54, later only beside a mask (sdpa_attention.py,
-    use_gqa_in_sdpa); for flash attention 2 before 4.48, in some families (MistralFlashAttention2 and others).
-    """
-    if plan.model.kv_heads == plan.model.heads or plan.attention == "efficient":
-        return True
-    if plan.attention == "flash":
-        return plan.transformers_version < (4, 48) and plan.model.family in FLASH_REPEATED
-    return plan.transformers_version < (4, 54) or masked(plan)
-
-
-def masked(plan: Plan) -> bool:
-    """Whether sdpa is given a mask: for padding, for keys that are more than the queries, or for a window
-    that is not longer than the sequence (transformers' masking_utils.py, _ignore_causal_mask_sdpa)."""
-    window = plan.model.sliding_window if plan.attention != "flash" else 0
-    return plan.padding or isinstance(plan.method, PrefixTuning) or 0 < window <= plan.seq_len
 
 
 @dataclass(frozen=True)
@@ -76,7 +37,17 @@ class Activations:
     def upcast4(self) -> bool:
         """fp32 norms in front of 4-bit modules, which give back the dtype that they get: all turns fp32."""
         norms = self.plan.upcast == "norms" and self.plan.kernels == "torch"
-        return self.plan.quantized and (norms or self.plan.upcast == "all")
+        return self.plan.quantized and (norms or self.plan.upcast == "all" or self.upcast_norm)
+
+    @cached_property
+    def upcast_norm(self) -> bool:
+        """Whether a norm makes fp32 of what it is given: autocast does that with LayerNorm."""
+        return self.plan.autocast and self.plan.model.traits.norm == "layer"
+
+    @cached_property
+    def normed(self) -> int:
+        """Bytes an element of what norms give out."""
+        return 4 if self.upcast_norm else self.stream
 
     @cached_property
     def stream(self) -> int:
@@ -132,24 +103,23 @@ class Activations:
         if self.plan.kernels != "torch":
             return self.tokens * (width * self.stream + 4)
         if self.plan.model.traits.norm == "layer":
-            return self.tokens * (width * (4 if self.plan.autocast else self.stream) + 8)
+            return self.tokens * (width * self.normed + 8)
         trained = 4 if self.plan.model.family.startswith("gemma") else self.stream
         return self.tokens * (4 * width + 4 + (width * trained if self.full else 0))
 
     @cached_property
-    def recomputed(self) -> int:
-        """Kept by one recomputed layer; where its first norm keeps its very input, that is there already."""
-        autocast = self.plan.autocast and self.plan.model.traits.norm == "layer"
-        itself = self.stream == 4 or self.plan.kernels != "torch"
-        itself |= self.plan.model.traits.norm == "layer" and not autocast
-        return self.attention_kept + self.mlp_kept - itself * self.tokens * self.plan.model.hidden * self.stream
+    def shared(self) -> int:
+        """What the first norm of a layer keeps that is there anyway: the very input of the layer."""
+        layer = self.plan.model.traits.norm == "layer"
+        itself = self.stream == 4 or self.plan.kernels != "torch" or (layer and not self.upcast_norm)
+        return self.tokens * self.plan.model.hidden * self.stream if itself else 0
 
     def inputs(self, linears: list[Linear]) -> int:
         """Kept of the input that these modules share, once or a copy each."""
         method, width = self.plan.method, linears[0].inputs
+        given = self.normed if width == self.plan.model.hidden else self.linear
         if self.full:
-            casts = self.stream != self.linear
-            return self.tokens * width * self.linear * (len(linears) if casts else 1)
+            return self.tokens * width * self.linear * (len(linears) if given != self.linear else 1)
         kept = 0
         if self.plan.quantized and self.plan.bitsandbytes_version < (0, 43, 2):
             kept += self.tokens * width * BYTES[self.plan.compute_dtype] * len(linears)
@@ -158,13 +128,26 @@ class Activations:
         hit = [linear for linear in linears if linear.name in self.targets]
         if isinstance(method, LoRA):
             return kept + sum(self.adapted(method, linear, linear is hit[0]) for linear in hit)
-        scaled = sum(x.inputs if x.name.endswith(method.feedforward) else x.outputs for x in hit)
-        return kept + self.tokens * self.linear * scaled
+        scaled = sum(
+            x.inputs * self.adapter if x.name.endswith(method.feedforward) else x.outputs * self.linear
+            for x in hit
+        )
+        return kept + self.tokens * scaled
+
+    @cached_property
+    def adapter(self) -> int:
+        """Bytes an element of what is trained beside the base."""
+        return BYTES[self.plan.adapter_dtype]
+
+    @cached_property
+    def product(self) -> int:
+        """Bytes an element of what LoRA's products are computed in."""
+        return BYTES[self.plan.compute_dtype] if self.plan.autocast else self.adapter
 
     def adapted(self, method: LoRA, linear: Linear, first: bool) -> int:
         """Kept by LoRA on one module: its input cast, A's output, dropout's mask, DoRA's result."""
-        width = BYTES[self.plan.compute_dtype] if self.plan.autocast else BYTES[self.plan.adapter_dtype]
-        given = self.stream if linear.inputs == self.plan.model.hidden else self.linear
+        width = self.product
+        given = self.normed if linear.inputs == self.plan.model.hidden else self.linear
         copies = linear.inputs * width if first or width != given or method.dropout else 0
         dropped = linear.inputs if method.dropout else 0
         dora = linear.outputs * (self.linear + width) if method.use_dora else 0
@@ -190,15 +173,23 @@ class Activations:
         return kept
 
     @cached_property
-    def mlp_kept(self) -> int:
-        """Kept by a layer's MLP (of a mixture: by the experts that a token goes through)."""
+    def inner_kept(self) -> int:
+        """Kept by the activation in a layer's MLP (of a mixture: of the experts that a token goes through)."""
         model = self.plan.model
-        linears = [linear for linear in model.linears() if linear.part == "mlp"]
         copies = 3 if model.traits.gated else SAVED_BY_ACTIVATION.get(model.family, 1)
         copies -= self.plan.kernels == "liger"
         width = model.intermediate * max(1, model.experts_per_token) + model.shared_intermediate
-        kept = self.tokens * copies * width * self.linear
-        kept += self.norm(model.hidden) * (model.traits.block_norms - 1)
+        return self.tokens * copies * width * self.linear
+
+    @cached_property
+    def mlp_kept(self) -> int:
+        """Kept by a layer's MLP."""
+        model = self.plan.model
+        linears = [linear for linear in model.linears() if linear.part == "mlp"]
+        width = model.intermediate * max(1, model.experts_per_token) + model.shared_intermediate
+        kept = self.inner_kept
+        norms = model.traits.block_norms - 1
+        kept += self.norm(model.hidden) * norms - (self.shared if norms and model.traits.parallel else 0)
         if model.experts:
             moved = model.experts_per_token * model.hidden
             kept += self.tokens * self.linear * (2 * moved + (width if self.full else 0))
@@ -207,28 +198,6 @@ class Activations:
         if isinstance(self.plan.method, Adapter):
             kept += 2 * self.tokens * (model.hidden + 2 * self.plan.method.bottleneck) * self.stream
         return kept
-
-    @cached_property
-    def layer_working(self) -> tuple[int, int]:
-        """What a layer's backward takes beside what it kept: in its MLP; then in its attention."""
-        model, width = self.plan.model, self.attention
-        inner = model.intermediate * max(1, model.experts_per_token) + model.shared_intermediate
-        if model.experts and self.plan.transformers_version < (5, 0):  # one expert after the other
-            inner //= model.experts
-        weight = 0
-        if self.plan.quantized:
-            weight = 2 * max(linear.inputs * linear.outputs for linear in model.linears())
-        copies = (
-            2 if self.full else 3
-        )  # of the inner width; in full fine-tuning one kept product is freed first
-        mlp = self.tokens * (copies * inner * self.linear + 2 * model.hidden * self.stream) + weight
-        gradients = self.tokens * (2 * model.hidden * self.stream)
-        if self.kernel in ("eager", "math"):
-            result = 2 if self.plan.dtype == "fp16" and width == 2 else 4
-            gradients += self.scores * (8 + result - (width if width < 4 else 0))
-        else:
-            gradients += self.tokens * (model.q_width * (4 + width) + 2 * width * model.kv_width)
-        return mlp, gradients
 
     @cached_property
     def kept(self) -> int:
@@ -254,62 +223,18 @@ class Activations:
         backward, and in a layer that is recomputed. Autograd keeps what it needs; with checkpointing that is
         the head's, but autocast itself keeps all that are trained until the forward is over (ATen's
         autocast_mode.cpp, cached_cast)."""
-        if not self.plan.autocast or self.plan.dtype != "fp32" or self.plan.quantized:
-            return 0, 0, 0
         model, width = self.plan.model, BYTES[self.plan.compute_dtype]
+        chunks = self.plan.loss in ("chunked", "fused")  # which make the head's copy anew
+        head = width * model.vocab * model.hidden if self.casts_head and not chunks else 0
+        if not self.casts_head or self.plan.quantized:
+            return head, head, 0
         linears = width * sum(linear.weights for linear in model.linears())
-        head = width * model.vocab * model.hidden
         if not self.plan.checkpoints_memory:
             return linears + head, linears + head, 0
         return (linears if self.full else 0) + head, head, linears // model.layers
 
     @cached_property
-    def logit_width(self) -> int:
-        """Bytes of one logit as the head gives it."""
-        if self.plan.autocast:
-            return BYTES[self.plan.compute_dtype]
-        return 4 if self.plan.upcast == "all" else BYTES[self.plan.dtype]
-
-    @cached_property
-    def loss(self) -> int:
-        """Logits, the loss and their gradients at their largest."""
-        plan, width, vocab = self.plan, self.logit_width, self.plan.model.vocab
-        head = vocab * plan.model.hidden * BYTES[plan.dtype] if self.full else 0
-        if plan.loss == "chunked":
-            return CHUNK * vocab * (width + 12) + 2 * head
-        if plan.loss == "fused":
-            chunks = -(-vocab // plan.model.hidden)
-            size = 1 << (-(-self.tokens // chunks) - 1).bit_length()
-            return min(size, self.tokens) * vocab * width + self.tokens * plan.model.hidden * width + 2 * head
-        held = width if plan.hold_output != "never" else 0
-        held += width if plan.model.traits.softcap else 0  # tanh keeps its output
-        if plan.loss == "no_upcast":
-            return self.tokens * vocab * (3 * width + held)
-        forward, held = self._upcast_forward(held)
-        backward = 4 + width if plan.loss == "in_place" else 12
-        return (
-            self.tokens * vocab * max(forward, backward + held)
-            + self.tokens * plan.model.hidden * self.linear
-        )
-
-    @cached_property
-    def held(self) -> int:
-        """Logits that the output keeps after the loss."""
-        kept = self.plan.hold_output != "never" and self.plan.loss not in ("chunked", "fused")
-        return self.tokens * self.plan.model.vocab * self.logit_width if kept else 0
-
-    @cached_property
-    def forward_logits(self) -> int:
-        """Logits and the loss as the forward ends."""
-        if self.plan.loss not in ("fp32", "in_place"):
-            return self.loss
-        return self.tokens * self.plan.model.vocab * self._upcast_forward(0)[0]
-
-    def _upcast_forward(self, held: int) -> tuple[int, int]:
-        """Bytes a logit in the forward of transformers' fp32 loss, and of those that are held."""
-        width, version = self.logit_width, self.plan.transformers_version
-        softmax = 0 if self.plan.loss == "in_place" else 4
-        if version < (4, 46):
-            return 8 + softmax, 4 if held else 0
-        copies = width + (4 if width < 4 else 0) + softmax
-        return copies + (4 if version < (4, 50) else 0), held
+    def casts_head(self) -> bool:
+        """Whether autocast makes copies of fp32 weights: of the head's, and where not in 4 bits of all."""
+        upcast = self.plan.quantized and self.plan.upcast == "all"
+        return self.plan.autocast and (self.plan.dtype == "fp32" or upcast)

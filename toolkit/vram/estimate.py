@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from toolkit.plan import Plan
+from toolkit.plan import BYTES, Plan
 from toolkit.vram import static
-from toolkit.vram.activations import Activations, attention_kernel
+from toolkit.vram.activations import Activations
+from toolkit.vram.attention import attention_kernel
 from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
+from toolkit.vram.logits import Logits
 from toolkit.vram.memory import Interval, Memory
+from toolkit.vram.working import Working
 
 TYPICAL = GPU("A100", 80 * 2**30, "8.0")  # whose workspaces stand for a card that the plan does not name
 SPREAD = (
@@ -24,6 +27,8 @@ def estimate(plan: Plan) -> Memory:
     The interval of `allocated` is the closed form's distance from the simulation, that of `reserved` adds
     what the allocator cannot reuse, that of `process` the card's CUDA context.
     """
+    if plan.upcast == "all" and not plan.quantized:  # peft's preparation makes the whole model fp32
+        plan = plan.change(dtype="fp32", upcast="none")
     moments = _moments(plan)
     peak = max(sum(parts.values()) for parts in moments.values())
     context = gpu(plan.gpu).context if plan.gpu else UNKNOWN_CONTEXT
@@ -63,43 +68,59 @@ def _held(plan: Plan) -> dict[str, int]:
     if plan.hold_output not in ("step", "next"):
         return {}
     active = Activations(plan)
-    return {"activations": active.cache, "logits": active.held}
+    return {"activations": active.cache, "logits": Logits(active).held}
 
 
 def _passes(plan: Plan, running: dict[str, int], gradients: int) -> dict[str, dict[str, int]]:
-    """The forward, the loss, and the backward: at its first layer or its last, whichever is larger."""
+    """The forward, the loss, and the backward at the largest of its ends."""
     active = Activations(plan)
+    logits, working = Logits(active), Working(active)
     in_forward, in_backward, _ = active.casts
     kept = active.kept + in_forward
-    before = (
-        active.held + active.cache if plan.hold_output == "next" else 0
-    )  # the last output still has its name
-    working = max(active.layer_working) if plan.checkpoints_memory else 0
-    first, end = backward_ends(plan)
-    there = gradients - (static.last_gradients(plan) if plan.checkpoints_memory else 0)
+    # the last output still has its name
+    before = logits.held + active.cache if plan.hold_output == "next" else 0
+    ends = backward_ends(active, running.get("gradients", 0), gradients)
     return {
-        "forward": {**running, "activations": kept, "recompute": working, "logits": before},
+        "forward": {**running, "activations": kept, "recompute": working.forward, "logits": before},
         "loss": _larger(
-            {**running, "activations": kept, "logits": before + active.forward_logits},
-            {**running, "activations": active.kept + in_backward, "logits": active.loss},
+            {**running, "activations": kept, "logits": before + logits.forward},
+            {**running, "activations": active.kept + in_backward, "logits": logits.loss},
         ),
-        "backward": _larger({**running, **first}, {**running, "gradients": there, **end}),
+        "backward": _larger(*({**running, **end} for end in ends)),
     }
 
 
-def backward_ends(plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
-    """What activations take as the backward is in the layers: in the one that it comes to first, with all
-    that the others keep, and in its last, when its own activations are all that is left."""
-    active = Activations(plan)
+def backward_ends(active: Activations, before: int, gradients: int) -> tuple[dict[str, int], ...]:
+    """What activations and gradients take as the backward comes to its first layer, with all that the others
+    keep, as it comes to its last, when that one's are all that is left, and in the embedding, when trained.
+
+    `before` are the gradients that are there as it begins, `gradients` those as it ends.
+    """
+    plan, held = active.plan, Logits(active).held
     _, in_backward, in_layer = active.casts
-    mlp, attention = active.layer_working
-    layer = active.recomputed + in_layer if plan.checkpoints_memory else 0
-    hump = max(layer + mlp, layer - active.mlp_kept + attention if layer else attention)
-    kept = active.kept + in_backward - active.norm(plan.model.hidden)
-    last = active.attention_kept if not plan.checkpoints_memory else hump
+    layer, model = active.attention_kept + active.mlp_kept, plan.model
+    working = Working(active)
+    hump = working.backward
+    if plan.checkpoints_memory:
+        hump = max(hump, working.recomputed)
+    kept = active.kept + in_backward - active.norm(model.hidden)
+    scores = active.kernel in ("eager", "math")  # where attention is the largest, after the MLP's gradients
+    embedding = model.vocab * model.hidden * BYTES[plan.dtype] if active.full else 0
+    first = hump + in_layer - active.shared if plan.checkpoints_memory else hump - layer
     return (
-        {"activations": kept, "recompute": hump, "logits": active.held},
-        {"activations": 0, "recompute": max(last, attention), "logits": active.held},
+        {"gradients": before + embedding, "activations": kept, "recompute": first, "logits": held},
+        {
+            "gradients": gradients - static.last_gradients(plan, "attention" if scores else ""),
+            "activations": 0,
+            "recompute": hump + in_layer,
+            "logits": held,
+        },
+        {
+            "gradients": gradients + (embedding if model.tied else 0),
+            "activations": 0,
+            "recompute": active.tokens * model.hidden * active.stream,
+            "logits": held,
+        },
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from toolkit.plan import Plan
-from toolkit.vram.activations import attention_kernel, repeats_keys
+from toolkit.vram.attention import attention_kernel, repeats_keys
 
 aten = torch.ops.aten
 DEQUANTIZED = 512  # rows above which a 4-bit product makes the whole weight first (narrow ones on A100: 1536)
@@ -172,13 +172,57 @@ def _float(value: Any) -> Any:
     return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+class GroupedProduct(torch.autograd.Function):
+    """A mixture's experts over sorted tokens, for the dtypes that have no fused kernel (ATen's GroupedMMUtils.h)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor
+    ) -> torch.Tensor:
+        """(tokens, width), (experts, width, outputs) -> (tokens, outputs)."""
+        ctx.save_for_backward(inputs if weight.requires_grad else None, weight)
+        return inputs.new_empty(len(inputs), weight.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Gradients of what has one."""
+        inputs, weight = ctx.saved_tensors
+        trained = torch.empty_like(weight) if weight.requires_grad else None
+        return grad.new_empty(len(grad), weight.shape[1]), trained, None
+
+
 @contextlib.contextmanager
 def cuda_kernels(plan: Plan) -> Iterator[None]:
     """Inside, operators on CPU tensors keep and free what CUDA's would."""
-    fused = patch.object(functional, "scaled_dot_product_attention", attention(plan))
-    numbers = patch.object(torch.Tensor, "item", lambda tensor: 1.0)  # optimizers read norms and steps
-    with unpacked(), fused, numbers, _products(plan), cuda_operators():
+    from peft.tuners.lora import dora
+    from transformers.integrations import moe
+
+    from toolkit.vram.live import dequantized
+
+    fused = moe._grouped_mm
+
+    def grouped(inputs: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> Any:
+        product: Any = GroupedProduct.apply
+        return (fused if weight.dtype == torch.bfloat16 else product)(inputs, weight, offs)
+
+    with contextlib.ExitStack() as stack:
+        for patched in (
+            patch.object(functional, "scaled_dot_product_attention", attention(plan)),
+            patch.object(torch.Tensor, "item", lambda tensor: 1.0),  # optimizers read norms and steps
+            patch.object(torch, "is_autocast_enabled", _autocast_enabled),
+            patch.object(dora, "dequantize_module_weight", dequantized),
+            patch.object(moe, "_grouped_mm", grouped),
+            unpacked(),
+            _products(plan),
+            cuda_operators(),
+        ):
+            stack.enter_context(patched)
         yield
+
+
+def _autocast_enabled(device: str = "cpu", asks: Any = torch.is_autocast_enabled) -> bool:
+    """What peft asks about CUDA, which a CPU build answers with no."""
+    return bool(asks(device))
 
 
 def unpacked() -> Any:

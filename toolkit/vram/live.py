@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from toolkit.configs import NAMES
 from toolkit.methods import Full, QLoRA
 from toolkit.models import Architecture
 from toolkit.plan import Plan
-from toolkit.vram.activations import attention_kernel
+from toolkit.vram.attention import attention_kernel
 from toolkit.vram.static import BLOCK, NESTED_BLOCK
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,9 +60,10 @@ def config_of(model: Architecture, attention: str) -> Any:
 
 def build(plan: Plan) -> Any:
     """The plan's model, ready to train but without storage; `materialize` gives it some."""
+    from peft.tuners.lora import dora
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
+    with torch.device("meta"), patch.object(dora, "dequantize_module_weight", dequantized):
         eager = attention_kernel(plan) == "eager"
         config = config_of(plan.model, "eager" if eager else plan.attention)
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[plan.dtype])
@@ -95,13 +97,19 @@ def _linear4bit(module: Any, plan: Plan, method: QLoRA) -> Any:
     shape = module.weight.shape if isinstance(module, nn.Linear) else module.weight.T.shape  # GPT-2's Conv1D
     (made.out_features, made.in_features), made.bias = shape, module.bias
     made.compute_dtype, made.compute_type_is_set = DTYPES[plan.compute_dtype], True
-    made.quant_state, made.quant_storage, made.support_avx512bf16_for_cpu = None, torch.uint8, False
+    made.quant_storage, made.support_avx512bf16_for_cpu = torch.uint8, False
     packed = torch.empty(module.weight.numel() // 2, 1, dtype=torch.uint8)
     weight: Any = nn.Parameter(packed, requires_grad=False)
     weight.__dict__.update(compress_statistics=method.double_quant, quant_type=method.quant_type)
     weight.quant_state = _quant_state(shape, DTYPES[plan.dtype], method)
-    made.weight = weight
+    made.weight, made.quant_state = weight, weight.quant_state
     return made
+
+
+def dequantized(module: Any) -> Any:
+    """The weight of a 4-bit module as DoRA asks for it (peft knows one by a class that needs a device)."""
+    state = getattr(module, "quant_state", None)
+    return torch.empty(state.shape, dtype=state.dtype, device=module.weight.device) if state else module.weight
 
 
 def _quant_state(shape: torch.Size, dtype: torch.dtype, method: QLoRA) -> Any:

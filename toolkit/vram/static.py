@@ -50,15 +50,15 @@ def trainable_bytes(plan: Plan) -> int:
     return adapters(plan)
 
 
-def last_gradients(plan: Plan) -> int:
-    """Bytes of the gradients that come last in full fine-tuning: the first layer's and the embedding's."""
+def last_gradients(plan: Plan, part: str = "") -> int:
+    """Bytes of the gradients that come last in full fine-tuning: the first layer's, or one part's of it, and
+    the embedding's."""
+    if not isinstance(plan.method, Full):
+        return 0
     model = plan.model
-    layer = (
-        sum(linear.inputs * linear.outputs for linear in model.linears())
-        + model.expert_weights // model.layers
-    )
-    embedding = 0 if model.tied else model.vocab * model.hidden
-    return (layer + embedding) * BYTES[plan.dtype] if isinstance(plan.method, Full) else 0
+    layer = sum(x.inputs * x.outputs for x in model.linears() if not part or x.part == part)
+    layer += 0 if part == "attention" else model.expert_weights // model.layers
+    return (layer + (0 if model.tied else model.vocab * model.hidden)) * BYTES[plan.dtype]
 
 
 def adapters(plan: Plan) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from toolkit.bottleneck import BottleneckModel
 from toolkit.plan import Plan
 from toolkit.vram.live import DTYPES
 
@@ -75,18 +76,11 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Ten
     return cross_entropy(logits, labels, plan)
 
 
-@contextlib.contextmanager
-def autocast(plan: Plan, device: str) -> Iterator[None]:
-    """torch.autocast on `device`; on a CPU peft, which asks about CUDA, is told so too."""
+def autocast(plan: Plan, device: str) -> contextlib.AbstractContextManager[Any]:
+    """torch.autocast on `device`, where the plan has it."""
     if not plan.autocast:
-        yield
-        return
-    torch.set_autocast_enabled("cuda", True)
-    try:
-        with torch.autocast(device, dtype=DTYPES[plan.compute_dtype]):
-            yield
-    finally:
-        torch.set_autocast_enabled("cuda", False)
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype=DTYPES[plan.compute_dtype])
 
 
 def run_step(
@@ -156,10 +150,17 @@ def headless_loss(hidden: torch.Tensor, head: Any, labels: torch.Tensor, plan: P
     return torch.stack(losses).sum() / len(labels)
 
 
+def _inside(model: Any) -> Any:
+    """The transformers model in peft's or the toolkit's wrapper."""
+    if isinstance(model, BottleneckModel):
+        return model.base_model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _forward(
     model: Any, ids: torch.Tensor, plan: Plan, mark: Callable[[str], None], device: str
 ) -> tuple[Any, torch.Tensor]:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = _inside(model)
     head = base.get_output_embeddings()
 
     def at_head(_: Any, inputs: tuple[Any, ...]) -> None:
