@@ -37,7 +37,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement (bytes) and the plan that it ran."""
+    """One measurement (bytes), and the plan that each of `cards` ran."""
 
     name: str
     group: str
@@ -47,6 +47,7 @@ class Row:
     allocated: int
     reserved: int | None
     raw: dict[str, str]
+    cards: int = 1
 
 
 def rows(path: Path = DATA) -> Iterator[Row | tuple[str, str]]:
@@ -58,12 +59,10 @@ def rows(path: Path = DATA) -> Iterator[Row | tuple[str, str]]:
 
 
 def _excluded(raw: dict[str, str]) -> str:
-    if not raw["fully_specified"].startswith("yes"):
-        return "not fully specified"
     if raw["group"] not in PROTOCOLS:
         return "an operator or a static figure, not a training step"
-    if raw["n_gpus"] != "1" or raw["method"] not in ("full", "lora", "qlora"):
-        return f"{raw['method']} on {raw['n_gpus']} GPU(s) is not a plan"
+    if raw["method"] not in ("full", "lora", "qlora"):
+        return f"{raw['method']} is not a method of the toolkit"
     if "HQQ" in raw["quantization"]:
         return "HQQ quantization is not a method of the toolkit"
     return ""
@@ -73,9 +72,10 @@ def _row(raw: dict[str, str]) -> Row:
     model = Architecture.from_config(
         SYNTHETIC if raw["model"].startswith("synthetic") else NAMES.get(raw["model"], raw["model"])
     )
+    cards = int(raw["n_gpus"])
     switches: dict[str, Any] = {
         "batch": int(raw["micro_batch"]),
-        "seq_len": int(raw["seq_len"]),
+        "seq_len": int(raw["seq_len"]) * cards,  # the table divides one card's tokens by all cards' samples
         "checkpointing": raw["grad_ckpt"].startswith("yes"),
         "reentrant": "reentrant HF" in raw["grad_ckpt"],
         **_versions(raw["software"]),
@@ -83,13 +83,14 @@ def _row(raw: dict[str, str]) -> Row:
     }
     return Row(
         raw["id"],
-        raw["group"],
+        raw["group"] if cards == 1 else f"{raw['group']}, {cards} cards",
         raw["method"],
         raw["gpu"],
         Plan(model, _method(raw), **switches),
         int(raw["value_bytes"]),
         int(raw["max_reserved_bytes"]) if raw["max_reserved_bytes"] else None,
         raw,
+        cards,
     )
 
 
@@ -140,14 +141,18 @@ def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
 def _fms(raw: dict[str, str]) -> dict[str, Any]:
     """fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences, in pure bf16 or with autocast as
     the row's notes say; stock bitsandbytes through TRL's cast of the norms; its fused kernels are RMSNorm,
-    rotary embedding and loss. lora_dropout is 0.1 in every scenario (scenarios.yaml)."""
+    rotary embedding and loss. lora_dropout is 0.1 in every scenario (scenarios.yaml). On several cards FSDP
+    shards all (accelerate.yaml); with autocast accelerate makes what is trained fp32 (accelerator.py,
+    prepare_model), and gathers it in 16 bits, norms too."""
     fused = {"fused Triton CE (foak)": "in_place", "Liger fused linear CE": "fused"}
+    amp, alone = "AMP autocast on" in raw["notes"], raw["n_gpus"] == "1"
     return {
         "loss": fused.get(raw["loss_impl"], "fp32"),
         "kernels": "norms" if raw["loss_impl"] in fused else "torch",
         "attention": "flash",
-        "autocast": "AMP autocast on" in raw["notes"],
-        "upcast": "norms" if "norms went fp32" in raw["notes"] else "none",
+        "dtype": "fp32" if amp and not alone and raw["method"] == "full" else "bf16",
+        "autocast": amp,
+        "upcast": "norms" if "norms went fp32" in raw["notes"] and alone else "none",
         "gpu": "A100 80 GB",
     }
 

@@ -24,6 +24,7 @@ from benchmarks.measured_rows import DATA, Row, rows
 from benchmarks.vram_measure import LIBRARIES, lines
 from toolkit.plan import Plan
 from toolkit.vram import estimate, simulate
+from toolkit.vram.sharding import shard
 
 PEERS, RESULTS = DATA.parent / "vram_peers.csv", DATA.parent / "vram_results.csv"
 Errors = dict[tuple[str, str, str], dict[str, list[float]]]
@@ -37,8 +38,8 @@ def main() -> None:
     kept = [row for row in found if isinstance(row, Row)][:: arguments.every]
     errors: Errors = defaultdict(lambda: defaultdict(list))
     for row in kept:
-        estimated = estimate(row.plan).allocated.value
-        errors[_key(row)]["estimate"].append(_percent(estimated, row.allocated))
+        memory = estimate(row.plan) if row.cards == 1 else shard(row.plan, row.cards, "fsdp")
+        errors[_key(row)]["estimate"].append(_percent(memory.allocated.value, row.allocated))
     if arguments.simulate:
         results = dict(_simulated(kept, arguments.out, arguments.fresh))
         for row in kept:
@@ -84,8 +85,9 @@ def _simulated(kept: list[Row], out: Path, fresh: bool) -> Iterator[tuple[str, R
     versions = "; ".join(f"{name} {version(name)}" for name in LIBRARIES)
     with out.open("a" if done else "w", encoding="utf-8", newline="") as file:
         for row in track(kept, "rows"):
-            # the installed transformers has no 4-bit experts any more: the closed form alone knows them
-            if row.plan.quantized and row.plan.model.experts and row.plan.transformers_version < (5, 0):
+            # several cards, and 4-bit experts, which the installed transformers lacks: the closed form alone
+            experts = row.plan.model.experts and row.plan.transformers_version < (5, 0)
+            if row.cards > 1 or (row.plan.quantized and experts):
                 continue
             if row.name not in done:
                 result = _result(row)

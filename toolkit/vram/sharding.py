@@ -82,16 +82,15 @@ def _fsdp(plan: Plan, gpus: int, single: Memory, cast: Plan) -> Shares:
     load = {**_held(single, gpus), "quant_constants": single.moments["load"]["quant_constants"]}
     held = {**load, "optimizer_states": states["optimizer_states"]}
     running = {**held, "gradients": gradient // gpus if _accumulates(single) else 0}
-    whole, one = single.moments["forward"]["workspaces"] + root, static.trainable_bytes(cast) // plan.model.layers
-    first, last = backward_ends(cast)
+    active, whole = Activations(cast), single.moments["forward"]["workspaces"] + root
+    first, last, _ = backward_ends(active, 0, 0)
     reentrant = plan.checkpoints_memory and plan.reentrant  # where a layer does not know of the next one
     if reentrant and not isinstance(plan.method, Full):
-        last["activations"] = first["activations"] + _inputs_gradients(cast)
-    early, late = running["gradients"] + one, gradient // gpus + one
-    ends = (
-        {**running, "gradients": early, "workspaces": whole + (1 if reentrant else 2) * layer, **first},
-        {**held, "gradients": late, "workspaces": whole + layer, **last},
-    )
+        last = {**first, "activations": first["activations"] + _inputs_gradients(active)}
+    one = static.trainable_bytes(cast) // plan.model.layers  # before it is shared out
+    first |= {"gradients": running["gradients"] + one, "workspaces": whole + (1 if reentrant else 2) * layer}
+    last |= {"gradients": gradient // gpus + one, "workspaces": whole + layer}
+    ends = ({**held, **end} for end in (first, last))
     return {
         "load": load,
         "forward": {**running, "workspaces": whole + 2 * layer},  # this layer's weights and the next one's
@@ -101,13 +100,13 @@ def _fsdp(plan: Plan, gpus: int, single: Memory, cast: Plan) -> Shares:
     }
 
 
-def _inputs_gradients(plan: Plan) -> int:
+def _inputs_gradients(active: Activations) -> int:
     """Bytes of the gradients of checkpointed layers' inputs. Where a layer's weights are frozen, FSDP finds
     its end by a hook on its input, which keeps the input and its gradient alive until the backward is over
     (torch/distributed/fsdp/_runtime_utils.py, _register_post_backward_reshard_only_hook). Two of them the
     last layer's backward has anyhow."""
-    active = Activations(plan)
-    return max(plan.model.layers - 2, 0) * active.tokens * plan.model.hidden * active.stream
+    model = active.plan.model
+    return max(model.layers - 2, 0) * active.tokens * model.hidden * active.stream
 
 
 STATES = ("optimizer_states", "optimizer_temporaries")
