@@ -141,14 +141,15 @@ def _vramcalc(raw: dict[str, str]) -> dict[str, Any]:
 def _fms(raw: dict[str, str]) -> dict[str, Any]:
     """fms-acceleration scripts/benchmarks: SFTTrainer on packed sequences, in pure bf16 or with autocast as
     the row's notes say; stock bitsandbytes through TRL's cast of the norms; its fused kernels are RMSNorm,
-    rotary embedding and loss. lora_dropout is 0.1 in every scenario (scenarios.yaml). On several cards FSDP
-    shards all (accelerate.yaml); with autocast accelerate makes what is trained fp32 (accelerator.py,
-    prepare_model), and gathers it in 16 bits, norms too."""
+    rotary embedding and loss, and in 4 bits LoRA's products. lora_dropout is 0.1 in every scenario
+    (scenarios.yaml). On several cards FSDP shards all (accelerate.yaml); with autocast accelerate makes what
+    is trained fp32 (accelerator.py, prepare_model), and gathers it in 16 bits, norms too."""
     fused = {"fused Triton CE (foak)": "in_place", "Liger fused linear CE": "fused"}
+    kernels = "lora" if raw["method"] == "qlora" else "norms"
     amp, alone = "AMP autocast on" in raw["notes"], raw["n_gpus"] == "1"
     return {
         "loss": fused.get(raw["loss_impl"], "fp32"),
-        "kernels": "norms" if raw["loss_impl"] in fused else "torch",
+        "kernels": kernels if raw["loss_impl"] in fused else "torch",
         "attention": "flash",
         "dtype": "fp32" if amp and not alone and raw["method"] == "full" else "bf16",
         "autocast": amp,

@@ -1,4 +1,4 @@
-"""The closed form against the simulation of the real code, over plans drawn at random: where they differ most.
+"""The closed form against the simulation of the real code, over random plans: where they differ most.
 
 python -m benchmarks.vram_agreement                  200 plans, the 20 largest differences by part
 python -m benchmarks.vram_agreement --plans 50 --seed 7
@@ -33,8 +33,8 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "autocast": (False, True),
     "adapter_dtype": ("fp32", "fp32", "bf16"),
     "optimizer": (
-        "adamw", "adamw_fused", "adamw_loop", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor",
-        "sgd", "sgd_momentum",
+        "adamw", "adamw_fused", "adamw_loop", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit",
+        "adafactor", "sgd", "sgd_momentum",
     ),
     "checkpointing": (False, True),
     "reentrant": (False, True),
@@ -67,7 +67,9 @@ class Pair:
 
 def main() -> None:
     """Draw, compare, and print the summary by method and the largest differences."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--plans", type=int, default=200, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--worst", type=int, default=20, help="how many of the largest differences to print")

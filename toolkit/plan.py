@@ -25,7 +25,7 @@ Optimizer = Literal[
 ]
 Attention = Literal["eager", "sdpa", "efficient", "flash"]
 Loss = Literal["fp32", "in_place", "no_upcast", "chunked", "fused"]
-Kernels = Literal["torch", "norms", "liger"]
+Kernels = Literal["torch", "norms", "liger", "lora"]
 Upcast = Literal["none", "norms", "all"]
 Hold = Literal["never", "backward", "step", "next"]
 
@@ -50,9 +50,10 @@ class Plan:
     the memory-efficient one. `loss` is how logits meet the loss: "fp32" is transformers' `ForCausalLMLoss`,
     "in_place" the same with a Triton kernel that writes the gradient over the logits (Unsloth, fms),
     "chunked" TRL's of 2026, "fused" Liger's. `kernels="norms"` takes Triton's RMSNorm and rotary embedding,
-    which keep no fp32 copies (Unsloth, fms), "liger" its SwiGLU too. `set_to_none` frees the gradients
-    between steps; `use_cache` leaves the key-value cache on; `padding` says that batches are padded, which
-    costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through the backward, the
+    which keep no fp32 copies (Unsloth, fms), "liger" its SwiGLU too, "lora" Unsloth's LoRA products, fused
+    over q, k and v, over the output, and over the MLP, where all of these are targets. `set_to_none` frees
+    the gradients between steps; `use_cache` leaves the key-value cache on; `padding` says that batches are
+    padded, which costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through the backward, the
     step, or until the next output takes its name. `gpu` names a card of `toolkit.vram.gpus`.
     `transformers`, `peft` and `bitsandbytes` are the versions whose behaviour is meant.
     """
@@ -190,7 +191,7 @@ def _check_pairs(plan: Plan) -> None:
         )
     if isinstance(plan.method, Full) and plan.upcast == "all":
         raise PlanError(
-            "upcast deve ser 'none' ou 'norms' no ajuste completo: prepare_model_for_kbit_training congela tudo."
+            "upcast deve ser 'none' ou 'norms' no ajuste completo: o preparo do peft congela o modelo."
         )
     half = plan.autocast or plan.dtype != "fp32"
     if plan.attention == "flash" and not half:

@@ -74,6 +74,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "kernels.torch": ("do transformers", "of transformers"),
     "kernels.norms": ("normas em Triton (Unsloth)", "norms in Triton (Unsloth)"),
     "kernels.liger": ("ambas em Triton (Liger)", "both in Triton (Liger)"),
+    "kernels.lora": ("normas e LoRA em Triton (Unsloth)", "norms and LoRA in Triton (Unsloth)"),
     "hold_output.never": ("não", "no"),
     "hold_output.backward": ("até o fim da volta", "through the backward"),
     "hold_output.step": ("até o fim do passo", "through the step"),

@@ -126,6 +126,12 @@ class Activations:
         if not isinstance(method, (LoRA, IA3)):
             return kept
         hit = [linear for linear in linears if linear.name in self.targets]
+        if isinstance(method, LoRA) and self.fuses(
+            linears[-1]
+        ):  # one copy of a block's input; its end's is kept before it, or made anew
+            end = linears[-1].name in (self.plan.model.traits.out, self.plan.model.traits.mlp_out)
+            copies = (not end) + (len(hit) if method.dropout else 0)
+            return kept + self.tokens * copies * width * self.linear
         if isinstance(method, LoRA):
             return kept + sum(self.adapted(method, linear, linear is hit[0]) for linear in hit)
         scaled = sum(
@@ -133,6 +139,15 @@ class Activations:
             for x in hit
         )
         return kept + self.tokens * scaled
+
+    def fuses(self, linear: Linear) -> bool:
+        """Whether Unsloth's kernel computes this module and its LoRA: all of a block must be adapted."""
+        if self.plan.kernels != "lora" or not isinstance(self.plan.method, LoRA):
+            return False
+        traits = self.plan.model.traits
+        blocks = (traits.qkv, (traits.out,), (*traits.mlp_in, traits.mlp_out))
+        block = next((names for names in blocks if linear.name in names), ())
+        return bool(block) and set(block) <= self.targets
 
     @cached_property
     def adapter(self) -> int:
@@ -174,10 +189,10 @@ class Activations:
 
     @cached_property
     def inner_kept(self) -> int:
-        """Kept by the activation in a layer's MLP (of a mixture: of the experts that a token goes through)."""
+        """Kept by the activation in a layer's MLP (in a mixture: of the experts that a token meets)."""
         model = self.plan.model
         copies = 3 if model.traits.gated else SAVED_BY_ACTIVATION.get(model.family, 1)
-        copies -= self.plan.kernels == "liger"
+        copies -= self.plan.kernels == "liger" or any(self.fuses(x) for x in model.linears()[-1:])
         width = model.intermediate * max(1, model.experts_per_token) + model.shared_intermediate
         return self.tokens * copies * width * self.linear
 

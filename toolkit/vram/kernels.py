@@ -173,12 +173,10 @@ def _float(value: Any) -> Any:
 
 
 class GroupedProduct(torch.autograd.Function):
-    """A mixture's experts over sorted tokens, for the dtypes that have no fused kernel (ATen's GroupedMMUtils.h)."""
+    """A mixture's experts over sorted tokens, in the dtypes without a kernel of their own."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """(tokens, width), (experts, width, outputs) -> (tokens, outputs)."""
         ctx.save_for_backward(inputs if weight.requires_grad else None, weight)
         return inputs.new_empty(len(inputs), weight.shape[-1])
@@ -186,7 +184,7 @@ class GroupedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         """Gradients of what has one."""
-        inputs, weight = ctx.saved_tensors
+        weight = ctx.saved_tensors[1]
         trained = torch.empty_like(weight) if weight.requires_grad else None
         return grad.new_empty(len(grad), weight.shape[1]), trained, None
 

@@ -109,7 +109,9 @@ def _linear4bit(module: Any, plan: Plan, method: QLoRA) -> Any:
 def dequantized(module: Any) -> Any:
     """The weight of a 4-bit module as DoRA asks for it (peft knows one by a class that needs a device)."""
     state = getattr(module, "quant_state", None)
-    return torch.empty(state.shape, dtype=state.dtype, device=module.weight.device) if state else module.weight
+    return (
+        torch.empty(state.shape, dtype=state.dtype, device=module.weight.device) if state else module.weight
+    )
 
 
 def _quant_state(shape: torch.Size, dtype: torch.dtype, method: QLoRA) -> Any:

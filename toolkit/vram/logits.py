@@ -1,7 +1,7 @@
 """What the logits and the loss take, by the code that computes them: bytes in closed form.
 
-Sources: transformers' `loss_utils.py` (and the models' own code before 4.46), trl's chunked loss, Liger-Kernel's
-`fused_linear_cross_entropy.py`.
+Sources: transformers' `loss_utils.py` (and the models' own code before 4.46), trl's chunked loss,
+Liger-Kernel's `fused_linear_cross_entropy.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CHUNK = 256  # tokens whose logits exist at a time with the chunked loss (trl's 
 
 @dataclass(frozen=True)
 class Logits:
-    """Sizes in bytes of one micro-batch's logits: in the forward, at the loss's largest, and held after it."""
+    """Sizes in bytes of a micro-batch's logits: in the forward, at the loss's largest, held after it."""
 
     active: Activations
 
@@ -41,7 +41,9 @@ class Logits:
     @cached_property
     def upcast(self) -> bool:
         """Whether the loss is computed on fp32 copies; autocast makes them where the code does not."""
-        return self.plan.loss in ("fp32", "in_place") or (self.plan.loss == "no_upcast" and self.plan.autocast)
+        return self.plan.loss in ("fp32", "in_place") or (
+            self.plan.loss == "no_upcast" and self.plan.autocast
+        )
 
     @cached_property
     def loss(self) -> int:

@@ -78,7 +78,7 @@ def run(plan: Plan, model: Any, trace: Any, device: str = "cpu") -> Any:
     materialize(model, device)
     optimizer = optimizer_of(model, plan)
     held: list[Any] = []
-    with trace, fused(plan):
+    with trace, fused(plan, model):
         loading = Loading(model, plan, trace)
         ids = torch.zeros(plan.batch, plan.seq_len, dtype=torch.long, device=device)
         trace.label([ids], "batch")

@@ -58,19 +58,6 @@ def test_page_redraws_and_a_fix_makes_it_fit(opened_page):
     assert opened_page.input_value("#field-batch") != "64" or "checkpointing" in opened_page.inner_text("pre")
 
 
-def test_page_redraws_in_under_100_ms(opened_page):
-    timed = """() => {
-      const input = document.getElementById('field-batch');
-      return [2, 3, 5, 6, 7, 8, 4].map(batch => {
-        input.value = batch;
-        const start = performance.now();
-        input.onchange();
-        return performance.now() - start;
-      });
-    }"""
-    assert min(opened_page.evaluate(timed)) < 100  # the fastest: other processes share this machine
-
-
 def test_page_shows_an_error_in_place_and_goes_on(opened_page):
     before = opened_page.inner_text("pre")
     set_field(opened_page, "batch", "-1")
