@@ -53,8 +53,8 @@ class Plan:
     which keep no fp32 copies (Unsloth, fms), "liger" its SwiGLU too, "lora" Unsloth's LoRA products, fused
     over q, k and v, over the output, and over the MLP, where all of these are targets. `set_to_none` frees
     the gradients between steps; `use_cache` leaves the key-value cache on; `padding` says that batches are
-    padded, which costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through the backward, the
-    step, or until the next output takes its name. `gpu` names a card of `toolkit.vram.gpus`.
+    padded, which costs a mask a layer; `hold_output` keeps the model's output (its logits) alive through the
+    backward, the step, or until the next output takes its name. `gpu` names a card of `toolkit.vram.gpus`.
     `transformers`, `peft` and `bitsandbytes` are the versions whose behaviour is meant.
     """
 
