@@ -11,7 +11,7 @@
 #
 # Este caderno tem duas partes. A primeira é de **treino**: perguntas de todas as aulas, corrigidas na hora, com a razão de cada alternativa, quantas vezes você quiser. A segunda é a **avaliada**: dez questões e uma resposta aberta, corrigidas depois da entrega.
 #
-# **Tempo:** 45 a 60 minutos. **Antes:** as nove aulas. **Pontos:** 24.
+# **Tempo:** 45 a 60 minutos. **Antes:** as nove aulas. **Pontos:** 20.
 #
 # *Como responder.* No Colab cada questão é um formulário: escolha ou escreva, e o Colab põe a resposta dentro da célula, que vai no arquivo entregue. No JupyterLab a mesma célula aparece como código: escreva entre as aspas. Maiúsculas, espaços e parênteses não importam: `c`, `C)` e `(c)` são a mesma resposta. Depois rode a célula da questão e a célula logo abaixo, que só confere se a resposta está bem escrita; **ela não diz se está certa**.
 
@@ -77,10 +77,10 @@ credit = print
 #
 # Uma equipe quer adaptar um modelo de 7 bilhões de parâmetros e ouve falar de PEFT. Que problema do ajuste fino essas técnicas atacam em primeiro lugar?
 #
-# - a) Faltam exemplos rotulados para a tarefa.
-# - b) É difícil programar um Transformer.
+# - a) Faltam exemplos rotulados para a tarefa, e rotulá-los custa caro.
+# - b) Programar um Transformer é difícil, e cada tarefa pede um novo.
 # - c) Ajustar todos os parâmetros custa memória e computação demais.
-# - d) É difícil pré-treinar um modelo do zero.
+# - d) Pré-treinar um modelo do zero é difícil e pede dados demais.
 
 # %% cellView="form" nbgrader={"grade_id": "q1", "solution": true}
 # @title Questão 1
@@ -105,10 +105,10 @@ assert escolha == "c"
 #
 # Qual frase descreve o LoRA?
 #
-# - a) Troca o Transformer por uma rede mais simples.
-# - b) Congela todos os parâmetros e não acrescenta nenhum.
+# - a) Troca o Transformer por uma rede mais simples, treinada para imitar as respostas dele.
+# - b) Congela todos os parâmetros, não acrescenta nenhum e muda só o texto da pergunta.
 # - c) Congela os pesos e põe, em paralelo a alguns deles, pares de matrizes treináveis de posto baixo.
-# - d) Quantiza a base em 4 bits e treina todos os parâmetros que sobram.
+# - d) Quantiza a base em 4 bits e treina todos os parâmetros que ficaram em 16 bits.
 
 # %% cellView="form" nbgrader={"grade_id": "q2", "solution": true}
 # @title Questão 2
@@ -161,10 +161,10 @@ assert escolha == "b"
 #
 # Antes de publicar um modelo ajustado para triagem de currículos, qual destas preocupações é fundamental?
 #
-# - a) As licenças das bibliotecas de PEFT.
-# - b) O ajuste pode reforçar, ou criar, vieses sociais que estão nos dados.
-# - c) A integração com bases de conhecimento externas.
-# - d) A compra de hardware de ponta para todas as etapas.
+# - a) As licenças das bibliotecas de PEFT podem proibir o uso comercial.
+# - b) O ajuste pode ampliar vieses sociais da base ou trazer os dos dados.
+# - c) A integração com bases de conhecimento externas pode ser complexa.
+# - d) Todas as etapas do processo podem exigir a compra de hardware de ponta.
 
 # %% cellView="form" nbgrader={"grade_id": "q4", "solution": true}
 # @title Questão 4
@@ -211,7 +211,7 @@ assert escolha == "b"
 # - a) No QLoRA, os pesos da base não recebem gradiente.
 # - b) O QLoRA treina tão depressa quanto o LoRA.
 # - c) O QLoRA usa sempre 16 vezes menos memória que o ajuste completo.
-# - d) Fundir o adaptador numa cópia em 16 bits da base muda um pouco as respostas em relação ao modelo treinado sobre a base em 4 bits.
+# - d) Fundir o adaptador nos pesos originais, de 16 bits, muda um pouco as respostas em relação às do modelo que foi treinado, com a base em 4 bits.
 # - e) O número de parâmetros treináveis é o mesmo em LoRA e QLoRA com o mesmo posto e os mesmos módulos-alvo.
 
 # %% cellView="form" nbgrader={"grade_id": "q6", "solution": true}
@@ -232,7 +232,7 @@ credit(quiz.credit_for(marcadas, "ade"))
 assert "b" not in marcadas, "b) Cada peso é desquantizado na ida e na volta: o passo do QLoRA é mais lento."
 assert "c" not in marcadas, "c) A razão depende do modelo, do otimizador e do texto; 16 é um caso favorável."
 assert "a" in marcadas, "a) Se sustenta: a base está congelada, o gradiente só passa por ela."
-assert "d" in marcadas, "d) Se sustenta: os pesos em 16 bits não são os de 4 bits desquantizados."
+assert "d" in marcadas, "d) Se sustenta: os pesos originais não são iguais aos de 4 bits desquantizados."
 assert "e" in marcadas, "e) Se sustenta: r(d + k) não depende de como o peso é guardado."
 ### END HIDDEN TESTS
 
@@ -324,7 +324,7 @@ assert quiz.close(leituras, certo, 0.01), (
 enunciado(
     "q9",
     "Um conjunto de treino tem {exemplos} exemplos. O lote é de {lote}, com acumulação de {acumulacao} lotes por passo.\n"
-    "Quantos passos o otimizador dá em {epocas} épocas, sem parar no meio de uma acumulação entre uma época e outra?",
+    "Quantos passos o otimizador dá em {epocas} épocas?",
 )
 
 # %% cellView="form" nbgrader={"grade_id": "q9", "solution": true}
@@ -360,7 +360,7 @@ assert quiz.close(leituras, n["exemplos"] * n["epocas"] // exemplos_por_passo, 0
 # - b) o peso da camada é desquantizado de NF4 para 16 bits, para a conta da ida
 # - c) a perda é calculada a partir dos logits
 # - d) o peso é desquantizado outra vez, para levar o gradiente à entrada da camada
-# - e) os gradientes de A e B estão completos
+# - e) os gradientes de A e B estão completos em todas as camadas
 
 # %% cellView="form" nbgrader={"grade_id": "q10", "solution": true}
 # @title Questão 10: a ordem

@@ -64,6 +64,12 @@ def test_the_right_answer_is_right_and_another_is_not(question):
             assert len(judge(put, wrong).remarks) == 1 + len(answer), "why it is wrong, and what is right"
 
 
+def test_length_does_not_give_the_right_option_away():
+    single = [question.options for question in QUESTIONS if question.kind == "uma"]
+    longest = sum(max(options, key=lambda o: len(o.text)).right for options in single)
+    assert longest <= len(single) / 3, "a guess by length would beat chance (a quarter)"
+
+
 def test_questions_come_in_another_order_each_time():
     orders = {tuple(o.text for o in QUESTIONS[0].shown(seed).options) for seed in range(20)}
     assert len(orders) > 5
