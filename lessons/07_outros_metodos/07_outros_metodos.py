@@ -841,22 +841,23 @@ with needs_exercise(5, 7):
 # %% [markdown]
 # ## 6. Seis métodos, a mesma tarefa
 #
-# Até aqui, o "como". Falta o "quanto": o ajuste completo, o LoRA, o QLoRA e os três desta aula, no **mesmo** modelo, com os **mesmos** dados, na mesma ordem, pelo mesmo número de passos. A tarefa: dizer se uma cláusula de contrato trata de confidencialidade, foro, pagamento ou vigência (quatro dos doze tipos da aula 03, para caber no tempo).
+# Até aqui, o "como". Falta o "quanto": o ajuste completo, o LoRA, o QLoRA e os três desta aula, no **mesmo** modelo, com os **mesmos** dados, na mesma ordem, pelo mesmo número de passos. A tarefa: dizer se uma candidatura merece entrevista, isto é, se o resultado da prova é *bom* ou *excelente*. Os textos são os da aula 08, com a resposta justa; são curtos, e por isso cabem no tempo da aula passos bastantes para que se veja quem aprendeu a tarefa, e não só o formato da resposta.
 
 # %%
 import os
 from importlib.util import find_spec
 
-from toolkit import IA3, PrefixTuning, PromptTuning, QLoRA, base_model, choose, clauses, macro_f1, train
+from toolkit import IA3, PrefixTuning, PromptTuning, QLoRA, base_model, choose, read_examples, train
 
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
+base.tokenizer.chat_template = None  # pergunta e resposta sem o formato de conversa: metade dos tokens
 print(f"Modelo: {base.name} ({base.reason})\n")
 
 METHODS = {
     "completo": Full(),
-    "LoRA": LoRA(rank=8, alpha=16),
-    "QLoRA": QLoRA(rank=8, alpha=16),
+    "LoRA": LoRA(rank=8, alpha=16, targets="all-linear"),
+    "QLoRA": QLoRA(rank=8, alpha=16, targets="all-linear"),
     "prefixo": PrefixTuning(20),
     "prompt": PromptTuning(20),
     "adaptador": Adapter(8),
@@ -865,21 +866,23 @@ METHODS = {
 if find_spec("toolkit.bottleneck") is None:
     del METHODS["adaptador"]
 
-KINDS = ["confidencialidade", "foro", "pagamento", "vigência"]
-task = clauses(DADOS)
+ANSWERS = ["sim", "não"]
+rows = DADOS / "recrutamento"
+instruction = (rows / "instrucao.txt").read_text(encoding="utf-8").strip()
 train_data, validation_data, test_data = (
-    [example for example in part if example.answer in KINDS]
-    for part in (task.train, task.validation, task.test)
+    read_examples(rows / f"{part}.jsonl", "texto", "merece", instruction)
+    for part in ("train", "validation", "test")
 )
-sizes = {"cpu": (16, 12, 36), "t4": (100, 48, 120), "big": (200, 72, 120)}  # passos, validação, teste
+sizes = {"cpu": (24, 16, 60), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
 steps, held_out, tested = (2, 2, 4) if reduced else sizes[machine.profile]
-print(f"{steps} passos de 4 cláusulas; validação em {held_out}, teste em {tested}\n")
-print(train_data[0].prompt, "→", train_data[0].answer)
+print(f"{steps} passos de 4 candidaturas; validação em {held_out}, teste em {tested}\n")
+for example in train_data[:3]:
+    print(example.prompt, "→", example.answer)
 
 # %% [markdown]
 # ### Uma taxa de aprendizado para cada um
 #
-# Comparar seis métodos com uma taxa só seria injusto com quase todos: o ajuste completo move milhões de números de uma vez, e um passo pequeno basta; o prompt tem poucos vetores, longe da saída, e precisa de passos centenas de vezes maiores. Buscamos a taxa de cada método **pela mesma regra**: 8 passos no SmolLM2, com as mesmas cláusulas; taxas afastadas por um fator de cerca de três; vence a menor perda em 12 cláusulas de validação, nunca de teste; se a melhor está na borda do que se tentou, tenta-se mais uma. O resultado está em `dados/taxas/taxas.csv`, com o programa que o fez. O QLoRA usa a taxa do LoRA. Nos perfis `t4` e `big` o treino é bem mais longo que o da busca, e taxas menores costumam vencer: usamos um terço das encontradas, sem nova busca.
+# Comparar seis métodos com uma taxa só seria injusto com quase todos: o ajuste completo move milhões de números de uma vez, e um passo pequeno basta; o prompt tem poucos vetores, longe da saída, e precisa de passos cem vezes maiores, ou mais. Buscamos a taxa de cada método **pela mesma regra**: 8 passos no SmolLM2, com as mesmas cláusulas da aula 03 (outra tarefa, para não escolher nada olhando a que vamos medir); taxas afastadas por um fator de cerca de três; vence a menor perda em 12 cláusulas de validação; se a melhor está na borda do que se tentou, tenta-se mais uma. O resultado está em `dados/taxas/taxas.csv`, com o programa que o fez. O QLoRA usa a taxa do LoRA. Nos perfis `t4` e `big` o treino é bem mais longo que o da busca, e taxas menores costumam vencer: usamos um terço das encontradas, sem nova busca.
 
 # %%
 import csv
@@ -887,7 +890,7 @@ import csv
 with (DADOS / "taxas" / "taxas.csv").open(encoding="utf-8") as file:
     tried = [(row["metodo"], float(row["taxa"]), float(row["perda_depois"])) for row in csv.DictReader(file)]
 best = {name: min((loss, rate) for m, rate, loss in tried if m == name) for name, _, _ in tried}
-longer = reduced or machine.profile != "cpu"  # mais passos que os da busca: um terço da taxa
+longer = machine.profile != "cpu"  # muito mais passos que os da busca: um terço da taxa
 RATES = {name: rate / 3 if longer else rate for name, (_, rate) in best.items()}
 RATES["QLoRA"] = RATES["LoRA"]
 
@@ -915,10 +918,10 @@ plt.show()
 # %%
 from toolkit.data import collate, encode_all
 
-explanation = "Diga se a cláusula trata de confidencialidade, foro, pagamento ou vigência."
+explanation = "Responda sim se o resultado da prova é bom ou excelente; se é fraco ou regular, responda não."
 start_ids = base.tokenizer(explanation, return_tensors="pt", add_special_tokens=False).input_ids[0]
 model = base.load().float().cpu()
-encoded = encode_all(base.tokenizer, validation_data[: 2 if reduced else 12], 1024)
+encoded = encode_all(base.tokenizer, validation_data[: 2 if reduced else 24], 1024)
 lot = collate(encoded, base.tokenizer.pad_token_id)
 
 
@@ -981,7 +984,7 @@ plt.show()
 # %% [markdown]
 # ### Os seis treinos
 #
-# Cada método treina uma cópia nova da base. Depois medimos o macro-F1 no teste: o modelo escolhe, entre os quatro tipos, o que acha mais provável; ao acaso daria 0,25. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são cerca de dez minutos ao todo, com dois núcleos.
+# Cada método treina uma cópia nova da base. Depois medimos os acertos no teste: das duas respostas, o modelo dá a que acha mais provável; ao acaso acertaria metade. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são cerca de dez minutos ao todo, com dois núcleos.
 
 # %%
 from dataclasses import replace
@@ -993,17 +996,17 @@ FOLDER = Path("runs/07_outros_metodos") / f"{base.name.replace('/', '-')}-{steps
 
 
 def quality(model):
-    """O macro-F1 nas cláusulas de teste, entre os quatro tipos."""
+    """A fração de acertos nas candidaturas de teste."""
     examples = test_data[:tested]
-    guesses = choose(model, base.tokenizer, [example.prompt for example in examples], KINDS)
-    return {"macro-F1": macro_f1([example.answer for example in examples], guesses)}
+    guesses = choose(model, base.tokenizer, [example.prompt for example in examples], ANSWERS)
+    return {"acertos": sum(g == e.answer for g, e in zip(guesses, examples, strict=True)) / tested}
 
 
 def measured(name, before):
     """O treino de um método, medido e guardado, sem o modelo; ou o que já estava guardado."""
     if not (FOLDER / name).exists():
         run = train(
-            base.plan(METHODS[name], batch=4, seq_len=512),
+            base.plan(METHODS[name], batch=4, seq_len=256),
             train_data,
             base,
             steps=steps,
@@ -1044,7 +1047,7 @@ plt.show()
 import statistics
 import time
 
-new_tokens, rounds = (2, 1) if reduced else (16, 5)
+new_tokens, rounds = (2, 1) if reduced else (16, 3)
 question = base.tokenizer(test_data[0].prompt, return_tensors="pt").input_ids[:, :64]
 
 
@@ -1102,10 +1105,10 @@ plt.show()
 # ### A tabela
 
 # %%
-print(f"macro-F1 da base, sem ajuste: {before['macro-F1']:.2f}; memória no pico, em GiB\n")
+print(f"acertos da base, sem ajuste: {before['acertos']:.0%}; memória no pico, em GiB\n")
 print(
     f"{'método':<10} {'treináveis':>11} {'%':>8} {'prevista':>9} {'simulada':>9} {'medida':>7} {'s/passo':>8} "
-    f"{'latência':>9} {'perda':>6} {'macro-F1':>9} {'disco (MiB)':>12}"
+    f"{'latência':>9} {'perda':>6} {'acertos':>8} {'disco (MiB)':>12}"
 )
 for name, run in runs.items():
     peaks = [memory.allocated.value / GIB for memory in (run.predicted, run.simulated, run.measured)]
@@ -1113,7 +1116,7 @@ for name, run in runs.items():
         f"{name:<10} {run.trainable:11_d} {run.trainable / run.parameters:8.3%} "
         "{:9.2f} {:9.2f} {:7.2f}".format(*peaks)
         + f" {run.seconds / run.steps:8.2f} {latency.get(name, 1):8.2f}x {run.validation[-1][1]:6.3f} "
-        f"{run.after['macro-F1']:9.2f} {run.adapter_bytes / 2**20:12.2f}"
+        f"{run.after['acertos']:8.0%} {run.adapter_bytes / 2**20:12.2f}"
     )
 print(
     f"\nprevista e simulada: numa GPU; medida: {run.memory_kind} desta máquina; latência do LoRA sem fundir"
@@ -1187,7 +1190,7 @@ for label, put in relatives.items():
 # ### BEGIN MARK SCHEME
 # 1. (1 ponto) Cliente (a): prompt ou prefixo (tarefas misturadas no lote, arquivos pequenos), com o tamanho em disco ou o teste do lote misto; ou LoRA separado por loja, dizendo o que isso custa. (palavras: prompt, prefixo, lora; lote, disco, mib, kib)
 # 2. (1 ponto) Clientes (b) e (c): LoRA fundido, com a latência medida igual à da base; QLoRA, com a previsão de memória ao lado dos 14,75 GiB da T4. (palavras: fundid, fundir, fusao; qlora, 4 bits; latencia, tempo, vezes; gib, memoria)
-# 3. (1 ponto) Um número frágil da própria tabela (macro-F1 com poucas cláusulas, perda do prompt com poucos passos, RSS na CPU, uma só semente) e um experimento que decide: mais sementes, mais passos, outro modelo, medida em GPU. (palavras: semente, passos, rss, ruido, intervalo; repetir, mais, outro, outra)
+# 3. (1 ponto) Um número frágil da própria tabela (acertos em poucas candidaturas, perda do prompt com poucos passos, RSS na CPU, uma só semente) e um experimento que decide: mais sementes, mais passos, outro modelo, medida em GPU. (palavras: semente, passos, rss, ruido, intervalo; repetir, mais, outro, outra)
 # ### END MARK SCHEME
 
 # %% [markdown] nbgrader={"grade_id": "aberta", "solution": true, "points": 3}

@@ -136,7 +136,7 @@ plt.show()
 # | [Lei 9.029/1995, art. 1º](https://www.planalto.gov.br/ccivil_03/leis/l9029.htm) | proíbe prática discriminatória no acesso ao trabalho por sexo, origem, raça, cor, estado civil, situação familiar, deficiência, reabilitação profissional, idade, entre outros |
 # | [LGPD (Lei 13.709/2018)](https://www.planalto.gov.br/ccivil_03/_ato2015-2018/2018/lei/l13709.htm), art. 5º, II | origem racial ou étnica e convicção religiosa são dados pessoais **sensíveis**; gênero, idade e cidade não estão nessa lista, mas seguem protegidos pelas normas acima |
 # | LGPD, art. 6º, IX | o tratamento de dados não pode ter fim discriminatório ilícito ou abusivo |
-# | LGPD, art. 20 | quem é afetado por uma decisão tomada **unicamente** por tratamento automatizado, inclusive a que define seu perfil profissional, pode pedir revisão; o controlador deve informar critérios e procedimentos, e a autoridade nacional pode auditar se há discriminação |
+# | LGPD, art. 20 | quem é afetado por uma decisão tomada **unicamente** por tratamento automatizado, inclusive a que define seu perfil profissional, pode pedir revisão; o controlador deve informar, a quem pedir, os critérios e procedimentos usados, e se não os der, por segredo comercial, a autoridade nacional pode auditar se há discriminação |
 #
 # Isto não é aconselhamento jurídico, e leis mudam: confira o texto vigente. Mas duas consequências técnicas já se veem. Não basta não usar o gênero de propósito: é preciso **medir** o efeito. E é preciso poder explicar a decisão a quem ela afeta.
 
@@ -881,20 +881,23 @@ if limits:
 # %% [markdown]
 # **Leitura do resultado.** As duas regras foram reguladas para o mesmo alarme falso, 5 % dos semestres, e a coluna ao lado o confere em semestres **novos**: espere algo entre 3 e 8 %, porque a regulagem também tem erro. A diferença está em quantos dos semestres ruins cada uma **descobre**, e com que atraso. A regra semana a semana espera um susto grande; a soma acumulada junta vários pequenos. Se as duas linhas são zeros, o modelo decide igual para todos e não há o que vigiar. E não existe alarme de graça: peça 1 % de alarme falso e veja o atraso crescer. O que fazer quando toca (parar, rever à mão, voltar ao modelo anterior) se decide **antes** de implantar, e vai na ficha.
 
-# %% [markdown]
+# %% [markdown] nbgrader={"grade_id": "ficha_enunciado"}
 # ## 9. Pergunta aberta
 #
 # ### Exercício 8: preencha a ficha
 #
 # ★★★☆☆ · ◆◆◆◆◆ · 20 minutos · 3 pontos (corrigido por uma pessoa)
 #
-# Uma rede de supermercados quer usar o modelo da seção 6 para triar candidaturas em todo o Brasil. Escreva as seções abertas da ficha: **para que serve**, **para que não serve**, **quem decide**, **vieses e limites**, **contestação e contato**, **acompanhamento**. Apoie ao menos três afirmações em números medidos nesta aula, com o intervalo; diga ao menos um viés que **não** foi medido e como você o mediria; e diga como um candidato recusado exerce o direito do art. 20 da LGPD. Termine com a sua recomendação: usar, usar com que condição, ou não usar. De 15 a 25 linhas.
+# Uma rede de supermercados quer usar o modelo da seção 6 para triar candidaturas em todo o Brasil. Escreva as seções abertas da ficha: **para que serve**, **para que não serve**, **quem decide**, **vieses e limites**, **contestação e contato**, **acompanhamento**. Apoie ao menos três afirmações em números medidos nesta aula, com o intervalo; diga ao menos um viés que **não** foi medido e como você o mediria; e diga como um candidato recusado exerce o direito do art. 20 da LGPD. Termine com a sua recomendação: usar, usar com que condição, ou não usar (com bons motivos, as três valem o mesmo). De 15 a 25 linhas.
+#
+# ### BEGIN MARK SCHEME
+# 1. (1 ponto) Uso e não uso coerentes, com uma pessoa que decide, e três números da aula citados **com** o intervalo (por exemplo, a diferença no par de gênero do modelo aumentado e a do histórico). (palavras: revis, pessoa, humana; intervalo, [, ±)
+# 2. (1 ponto) Um limite real não medido (interseção de gênero e raça, deficiência, procuradores de gênero como "licença-maternidade", textos reais com erros) e um modo de medir, com a conta do número de pares. (palavras: interse, deficien, procurador, raca, erros, religi; pares, par)
+# 3. (1 ponto) Contestação concreta (canal, prazo, quem revê, que critérios se informam: art. 20, caput e § 1º) e acompanhamento com limiar, taxa de alarme falso e o que se faz quando toca. (palavras: art. 20, lgpd, revisao; alarme, limiar, cusum)
+# ### END MARK SCHEME
 
 # %% [markdown] nbgrader={"grade_id": "ficha", "solution": true, "points": 3}
 # Espera-se: apoio à triagem com revisão humana, nunca recusa automática; números com intervalo; o que não foi medido; pedido de revisão com critérios explicados; carta CUSUM semanal com responsável.
-
-# %% [markdown] tags=["instrutor"]
-# **Rubrica (3 pontos).** 1 ponto: uso e não uso coerentes, com uma pessoa que decide, e três números da aula citados **com** o intervalo (por exemplo, a diferença no par de gênero do modelo aumentado e a do histórico). 1 ponto: um limite real não medido (interseção de gênero e raça, deficiência, procuradores de gênero como "licença-maternidade", textos reais com erros) e um modo de medir, com a conta do número de pares. 1 ponto: contestação concreta (canal, prazo, quem revê, que critérios se informam, art. 20, caput e § 1º) e acompanhamento com limiar, taxa de alarme falso e o que se faz quando toca. Recomendar "não usar" com bons motivos vale o mesmo.
 
 # %% [markdown]
 # ## O que você leva daqui

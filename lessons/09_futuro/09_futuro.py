@@ -947,7 +947,7 @@ for images in (0, 1, 2, 4):
 # %% [markdown]
 # **Leitura do resultado.** Cada imagem custa mais que um texto inteiro de 512 tokens: cerca de 3 GiB de ativações, em linha reta. Quatro imagens levam o pico de 6,4 a 18,6 GiB, e os pesos em 4 bits são só 3,5 deles; com recomputação de ativações, de 4,0 a 5,5. O adaptador é o mesmo nas quatro linhas. É por isso que, em modelos que veem, se discute tanto quantos tokens uma imagem merece: juntar quadradinhos economiza mais que baixar o posto.
 
-# %% [markdown]
+# %% [markdown] nbgrader={"grade_id": "aberta_enunciado"}
 # ## 6. Pergunta aberta
 #
 # ### Exercício 8: um produto na borda
@@ -955,12 +955,14 @@ for images in (0, 1, 2, 4):
 # ★★★☆☆ · ◆◆◆◆◆ · 12 minutos · 2 pontos (corrigido por uma pessoa)
 #
 # Uma cooperativa quer, no celular de 3.000 produtores sem rede estável, um assistente que responda dúvidas e reconheça pragas em fotos. As pragas mudam a cada safra; três regiões têm vocabulário próprio. Em 10 a 15 linhas: que modelo e quantos bits, o que vai no aparelho e o que viaja a cada atualização (em MiB, para os 3.000), quais adaptadores, em que torre, combinados ou trocados, e o que medir antes de enviar. Apoie ao menos três escolhas em números desta aula e diga um risco que o seu desenho não resolve.
+#
+# ### BEGIN MARK SCHEME
+# 1. (1 ponto) Base em 4 bits enviada uma vez e adaptador como entrada, com o tamanho da atualização calculado para 3.000 aparelhos a partir do medido na seção 1, e o teto de tokens por segundo da seção 2. (palavras: 4 bits, int4, quantiza; mib, mb; tokens por segundo, tok/s, teto, banda)
+# 2. (1 ponto) Torre certa para cada mudança (imagem para pragas, texto para vocabulário), troca ou combinação justificada pela tabela da seção 4, uma medida antes de enviar (desvio dos logits, perda por tarefa, pares contrafactuais da aula 08) e um risco honesto: dados de outra região, segurança da atualização, memória com imagens. (palavras: torre, imagem, visual; troca, combina, empilh, cat; medir, medida, desvio, perda; risco)
+# ### END MARK SCHEME
 
 # %% [markdown] nbgrader={"grade_id": "aberta", "solution": true, "points": 2}
 # Espera-se: base quantizada enviada uma vez, adaptadores por região e por safra como entradas; só o adaptador viaja; LoRA na torre da imagem para pragas; combinação por empilhamento medida nas duas tarefas; desvio da quantização medido.
-
-# %% [markdown] tags=["instrutor"]
-# **Rubrica (2 pontos).** 1 ponto: base em 4 bits uma vez e adaptador como entrada, com o tamanho da atualização calculado para 3.000 aparelhos a partir do medido na seção 1, e o teto de tokens por segundo da seção 2. 1 ponto: torre certa para cada mudança (imagem para pragas, texto para vocabulário), troca ou combinação justificada pela tabela da seção 4, e uma medida antes de enviar (desvio dos logits, perda por tarefa, pares contrafactuais da aula 08) com um risco honesto: dados de outra região, segurança da atualização, memória com imagens.
 
 # %% [markdown]
 # ## O que você leva daqui

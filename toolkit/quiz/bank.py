@@ -91,14 +91,18 @@ def judge(question: Question, answer: Any) -> Outcome:
         return Outcome(float(right), (question.reason,))
     if question.kind == "ordem":
         right = "".join(answers.ordering(answer, question.letters)) == question.order
-        return Outcome(float(right), (question.reason,))
+        return Outcome(float(right), (f"A ordem é {', '.join(question.order)}. {question.reason}",))
     chosen = answers.letters(answer, question.letters)
     if question.kind == "uma":
         chosen = (answers.letter(answer, question.letters),)
     by_letter = dict(zip(question.letters, question.options, strict=True))
     rights = [name for name, option in by_letter.items() if option.right]
-    remarks = tuple(f"{name}) {by_letter[name].reason}" for name in sorted({*chosen, *rights}))
+    remarks = tuple(_remark(name, by_letter[name]) for name in sorted({*chosen, *rights}))
     return Outcome(answers.credit_for(chosen, rights), remarks)
+
+
+def _remark(name: str, option: Option) -> str:
+    return f"{name}) {'Certa' if option.right else 'Errada'}. {option.reason}"
 
 
 def _written(number: float, unit: str = "") -> str:

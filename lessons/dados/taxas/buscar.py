@@ -16,7 +16,7 @@ COLUMNS = ("metodo", "taxa", "passos", "perda_antes", "perda_depois", "segundos_
 KINDS = ("confidencialidade", "foro", "pagamento", "vigência")
 METHODS = {
     "completo": Full(),
-    "LoRA": LoRA(rank=8, alpha=16),
+    "LoRA": LoRA(rank=8, alpha=16, targets="all-linear"),
     "prefixo": PrefixTuning(20),
     "prompt": PromptTuning(20),
     "adaptador": Adapter(8),

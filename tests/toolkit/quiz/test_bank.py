@@ -58,10 +58,12 @@ def test_the_right_answer_is_right_and_another_is_not(question):
             assert judge(put, f"{put.value / UNITS.get(put.unit, 1) * 1.2 + 1:.4f} {put.unit}").share == 0
         elif put.kind == "ordem":
             assert judge(put, answer[::-1]).share == 0
+            assert ", ".join(answer) in judge(put, answer[::-1]).remarks[0]
         else:
             wrong = next(n for n in put.letters if n not in answer)
             assert judge(put, wrong).share == 0
-            assert len(judge(put, wrong).remarks) == 1 + len(answer), "why it is wrong, and what is right"
+            said = [remark.split(".")[0] for remark in judge(put, wrong).remarks]
+            assert said == sorted([f"{wrong}) Errada", *(f"{name}) Certa" for name in answer)])
 
 
 def test_length_does_not_give_the_right_option_away():
