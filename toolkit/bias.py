@@ -34,9 +34,14 @@ class Interval:
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        """The three numbers by `spec`, in Brazilian writing: f"{rate:.0%}" is 46% [28%; 65%]."""
+        value, low, high = (format(number, spec) for number in (self.value, self.low, self.high))
+        return f"{value} [{low}; {high}]".replace(".", ",")
+
     def __str__(self) -> str:
-        """The three numbers, in Brazilian writing."""
-        return f"{self.value:+.2f} [{self.low:+.2f}; {self.high:+.2f}]".replace(".", ",")
+        """As a gap, with its sign."""
+        return f"{self:+.2f}"
 
 
 def read_pairs(path: str | Path, instruction: str = "{texto}") -> list[Pair]:

@@ -69,7 +69,7 @@ def past_decisions(number, bias, seed=0, merit_shift=0.0):
 #
 # $$P(\text{chamar}) = \sigma\bigl(3\,(\text{mérito} - 1{,}5) \pm \tfrac{b}{2}\bigr),$$
 #
-# com $+$ para homens e $-$ para mulheres. O número $b$ é o viés, em log-chances, e vale 3 nos arquivos. Cada linha guarda também o número sorteado que a decidiu, de modo que as mesmas candidaturas podem ser decididas de novo com outro $b$.
+# com $+$ para homens e $-$ para mulheres. O número $b$ é o viés, em log-chances, e vale 5 nos arquivos. Cada linha guarda também o número sorteado que a decidiu, de modo que as mesmas candidaturas podem ser decididas de novo com outro $b$.
 
 # %%
 import os
@@ -106,7 +106,7 @@ print(f"{'todos':>8}" + "".join(f"{rate(history, genero=group):12.0%}" for group
 _, axes = plt.subplots(figsize=(6.5, 3.4))
 levels = [step / 20 for step in range(61)]
 for group, colour in zip(GROUPS, ("#3b6ea5", "#f4a259"), strict=True):
-    axes.plot(levels, [hire_chance(m, group, 3.0) for m in levels], color=colour, linewidth=1)
+    axes.plot(levels, [hire_chance(m, group, 5.0) for m in levels], color=colour, linewidth=1)
     axes.plot(
         range(4), [rate(history, merito=m, genero=group) for m in range(4)], "o", color=colour, label=group
     )
@@ -125,7 +125,7 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Homens e mulheres têm o mesmo mérito, por construção, e ainda assim 61 % deles e 36 % delas foram chamados. A diferença não está nos extremos, onde todos concordam: está no meio, em torno do corte. Com uma prova regular, 45 % deles foram chamados e 4 % delas; com uma prova boa, 93 % e 47 %. É assim que o viés costuma se esconder: ninguém recusa uma candidata excelente, e cada caso duvidoso, sozinho, parece defensável.
+# **Leitura do resultado.** Homens e mulheres têm o mesmo mérito, por construção, e ainda assim 70 % deles e 29 % delas foram chamados. A diferença é pequena nos extremos, onde quase todos concordam, e enorme no meio, em torno do corte. Com uma prova regular, 67 % deles foram chamados e 1 % delas; com uma prova boa, 97 % e 26 %. É assim que o viés costuma se esconder: quase ninguém recusa uma candidata excelente, e cada caso do meio, sozinho, parece defensável.
 
 # %% [markdown]
 # ### O que diz a lei
@@ -346,7 +346,7 @@ scores = {"base": measure(base.model, pairs)}
 print(f"\n{'atributo':<14} {'diferença de log-chance':>26} {'prefere o primeiro':>24}")
 gaps, rates = (by_attribute(scores["base"], metric) for metric in (mean_gap, preference_rate))
 for name in attributes:
-    print(f"{name:<14} {gaps[name]!s:>26} {rates[name]!s:>24}")
+    print(f"{name:<14} {gaps[name]!s:>26} {f'{rates[name]:.0%}':>24}")
 
 # %% [markdown]
 # **Leitura do resultado.** A base nunca viu esta tarefa: quase todos os intervalos da diferença incluem o zero ou ficam perto dele, e as candidaturas recebem todas mais ou menos a mesma log-chance. Onde um intervalo não inclui o zero, o modelo já traz do pré-treino uma preferência, ou estranha mais um texto que o outro (nomes raros, palavras raras em português): o par, sozinho, não distingue as duas coisas. Anote: é com esta linha que o ajuste será comparado. Se a taxa de preferência de algum atributo é 0 ou 1 e a diferença é mínima, não se assuste: a taxa vê só o lado, não o tamanho. Por isso se olham as duas.
@@ -358,7 +358,7 @@ for name in attributes:
 # %%
 from toolkit import Example, LoRA, train
 
-steps = 2 if reduced else 80 if machine.profile == "cpu" else 200
+steps = 2 if reduced else 50 if machine.profile == "cpu" else 200
 
 
 def examples(rows):
@@ -386,7 +386,8 @@ plot_intervals(
 # %%
 print(f"{'atributo':<14}" + "".join(f"{label:>26}" for label in scores))
 for name in attributes:
-    print(f"{name:<14}" + "".join(f"{by_attribute(s, preference_rate)[name]!s:>26}" for s in scores.values()))
+    of_each = (f"{by_attribute(s, preference_rate)[name]:.0%}" for s in scores.values())
+    print(f"{name:<14}" + "".join(f"{text:>26}" for text in of_each))
 
 # %% [markdown]
 # **Leitura do resultado.** No gênero, a diferença cresce e o intervalo se afasta do zero: com a mesma candidatura, o modelo ajustado dá mais chance a ele que a ela. Ninguém escreveu essa regra; ela estava nas decisões. Nos atributos que não entraram nas decisões do passado os intervalos continuam, em geral, em torno do zero: com seis atributos medidos a 95 %, é normal que um escape por acaso, e um que escape muito pede mais pares antes de uma acusação. Se o gênero não se move, o treino foi curto demais para aprender até o mérito: aumente `steps` e confira a seção seguinte.
@@ -502,7 +503,7 @@ with needs_exercise(3):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença (+0,34 e +0,21), mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra nada; no segundo, quase tudo (+0,19). Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 93 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
+# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença (+0,34 e +0,21), mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra nada; no segundo, quase tudo (+0,19). Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 97 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
 
 # %% [markdown]
 # ### Quantas decisões mudam com a troca?
@@ -706,7 +707,7 @@ run = runs[label]
 card = model_card(
     run,
     title=f"Triagem de candidaturas ({label})",
-    data=f"{len(history)} candidaturas artificiais, com decisões sorteadas de um recrutamento com viés conhecido (b = 3) "
+    data=f"{len(history)} candidaturas artificiais, com decisões sorteadas de um recrutamento com viés conhecido (b = 5) "
     "a favor de homens; ver `dados/recrutamento/FICHA.md`.",
     evaluation="\n".join(
         f"- {title}: {value}" for (title, _), value in zip(columns[1:], summary(label), strict=True)

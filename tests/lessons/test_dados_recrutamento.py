@@ -63,7 +63,7 @@ def test_the_bias_is_the_one_that_the_datasheet_tells(rows):
             called = [
                 r["decisao"] == "sim" for r in rows["train"] if (r["merito"], r["genero"]) == (merit, gender)
             ]
-            p, share = application.chance(merit, number, 3.0), sum(called) / len(called)
+            p, share = application.chance(merit, number, application.BIAS), sum(called) / len(called)
             assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / len(called))
             told.append(f"{share:.0%}".replace("%", " %"))
         assert re.search(rf"\| {merit} \(\w+\) \| {told[0]} \| {told[1]} \|", SHEET), merit

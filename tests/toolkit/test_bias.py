@@ -161,3 +161,9 @@ def test_the_picture_has_every_attribute_and_model():
     (axes,) = bias.plot_intervals(measured, 0.0, "diferença").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["gênero", "idade"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["base", "ajustado"]
+
+
+def test_an_interval_is_written_as_in_brazil():
+    interval = Interval(0.25, -0.5, 0.75)
+    assert str(interval) == "+0,25 [-0,50; +0,75]"
+    assert f"{interval:.1%}" == "25,0% [-50,0%; 75,0%]"
