@@ -36,6 +36,7 @@ if absent := [package for module, package in ONNX.items() if find_spec(module) i
 
 # %% nbgrader={"grade_id": "apoio"}
 # Apoio aos exercícios: rode e siga em frente (não é preciso mexer aqui).
+import logging
 import math
 import warnings
 
@@ -47,8 +48,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolkit.exercise import needs_exercise
 
-# Recados das bibliotecas às suas próprias versões futuras.
+# Recados das bibliotecas às suas próprias versões futuras, e os dos exportadores a cada operação do grafo.
 warnings.filterwarnings("ignore", category=FutureWarning)
+logging.disable(logging.WARNING)
 
 
 def tiny_llama(seed=0, layers=2):
@@ -197,13 +199,8 @@ with needs_exercise(1):
 # E a quantização, com as ferramentas do próprio ONNX Runtime: 8 bits por matriz (dinâmica: as ativações são quantizadas na hora) e 4 bits em blocos de 32. Só os pesos **constantes** são quantizados; o adaptador, que é entrada, continua em fp32. É a ideia do QLoRA, agora na hora de usar.
 
 # %%
-import logging
-
 from onnxruntime import InferenceSession, SessionOptions
 from safetensors.torch import save_file
-
-logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)
-logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
 
 
 def quantize_graph(source, bits):
@@ -268,7 +265,10 @@ with needs_exercise(1):
         given = feed(session, prompt, update)
         (logits,) = session.run(None, given)
         latency[name] = seconds(lambda s=session, g=given: s.run(None, g))
-        drift = float((torch.from_numpy(logits) - reference).abs().mean() / reference.std())
+        change = (
+            torch.from_numpy(logits) - reference
+        )  # o que muda igual em todos a softmax ignora, e o desvio também
+        drift = float(change.std() / reference.std())
         print(f"{name:<12}{sizes[name]:8.1f}{1000 * latency[name]:16.0f}{drift:19.2%}")
     size = (folder / "adaptador.safetensors").stat().st_size / 2**20
     print(
@@ -276,7 +276,7 @@ with needs_exercise(1):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** O grafo em fp32 dá os mesmos logits que o torch, com um adaptador que ele **não** tinha quando foi exportado: a prova de que a base pode ficar no aparelho. Em 8 e em 4 bits o arquivo encolhe menos que 4 e 8 vezes, e o motivo é o da aula 05: os embeddings (que aqui são também a saída) não foram quantizados, e num modelo pequeno eles pesam muito. O desvio cresce com a compressão; quanto dele importa só se sabe medindo a tarefa. A latência é a da **leitura** de um texto de 64 tokens, e depende da máquina: com instruções próprias para inteiros, 8 bits costumam ganhar; sem elas, desquantizar pode até custar tempo. E a última linha é a razão de tudo: a atualização é a do adaptador.
+# **Leitura do resultado.** O grafo em fp32 dá os mesmos logits que o torch, com um adaptador que ele **não** tinha quando foi exportado: a prova de que a base pode ficar no aparelho. Em 8 bits o arquivo cai a cerca de um quarto: até os embeddings foram quantizados. Em 4 bits, só as matrizes dos blocos: os embeddings, que aqui são também a saída, continuam em fp32, e num modelo pequeno pesam tanto (aula 05) que o arquivo de 4 bits sai **maior** que o de 8. Num modelo de bilhões, não sairia. O desvio dos dois é da mesma ordem, com metade dos bits: os 8 bits usam uma escala por matriz inteira, os 4 bits uma por bloco de 32 pesos, como o NF4. Quanto do desvio importa só se sabe medindo a tarefa. A latência é a da **leitura** de um texto de 64 tokens, e depende da máquina: com instruções próprias para inteiros, 8 bits costumam ganhar; sem elas, desquantizar pode até custar tempo. E a última linha é a razão de tudo: a atualização é a do adaptador.
 
 # %% [markdown]
 # ## 2. O teto da borda
@@ -713,7 +713,7 @@ with needs_exercise(5, 6):
         )
 
 # %% [markdown]
-# **Leitura do resultado.** Cada adaptador baixa muito a perda da sua tarefa. O empilhado (`cat`) é a soma exata das correções: guarda boa parte das duas, mas raramente tudo, porque as duas tarefas puxam as mesmas matrizes. A SVD de posto 8 perde pouco na matriz e, por isso, fica perto do `cat`. A soma ingênua (`linear`) erra na própria matriz, pelos termos cruzados, e a perda mostra o que isso faz. Nenhuma combinação foi treinada: é um atalho a **medir**, não uma garantia. Se `linear` fica melhor que `cat` na sua medida, é que a soma inteira passa do ponto: tente pesos menores.
+# **Leitura do resultado.** Cada adaptador baixa a perda da sua tarefa, e o da triagem, longe do que aprendeu, piora a da outra. O empilhado (`cat`) é a soma exata das correções, e fica **entre** os dois adaptadores em cada tarefa: as duas correções puxam as mesmas matrizes, e o que uma ganha a outra em parte desfaz. A SVD de posto 8 perde pouco na matriz e, por isso, fica perto do `cat`. A soma ingênua (`linear`) erra quase tudo na própria matriz, pelos termos cruzados: numa tarefa pode empatar por sorte, mas na outra a perda mostra o que isso faz. Nenhuma combinação foi treinada: é um atalho a **medir**, não uma garantia. Se o `cat` fica pior que a base nas duas, a soma inteira passa do ponto: tente pesos menores.
 
 # %% [markdown]
 # ## 5. Modelos que veem
@@ -913,14 +913,14 @@ if clip_losses:
     for name, values in clip_losses.items():
         axes.plot(range(1, len(values) + 1), values, label=name)
     axes.axhline(math.log(len(CAPTIONS)), color="#444", linestyle=":", linewidth=1)
-    axes.text(1, math.log(len(CAPTIONS)) + 0.05, "ao acaso: ln 24", fontsize=9)
+    axes.text(len(values), math.log(len(CAPTIONS)) + 0.05, "ao acaso: ln 24", fontsize=9, ha="right")
     axes.set(xlabel="passo", ylabel="perda contrastiva")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.65))
     axes.spines[["top", "right"]].set_visible(False)
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Só uma torre adaptada já liga cor e figura ao texto, porque a outra, mesmo sorteada, dá a cada entrada um vetor distinto; adaptar as duas costuma descer mais a perda. Na contagem, repare que cada torre tem os seus módulos, embora com os mesmos nomes: pedir `q_proj` sem dizer a torre põe LoRA nas duas, e muita gente o faz sem querer. Com pesos sorteados o resultado só vale neste mundo de 24 legendas; num CLIP treinado, o que se mede é o mesmo.
+# **Leitura do resultado.** Mesmo uma só torre adaptada acerta muito mais que o acaso, porque a outra, ainda que sorteada, dá a cada entrada um vetor distinto. A da imagem ajuda mais: as legendas são só 24, sempre as mesmas, e as figuras mudam de lugar, tamanho e ruído; é a torre delas que precisa aprender a não ligar para isso. Adaptar também a do texto pouco acrescenta aqui. Na contagem, repare que cada torre tem os seus módulos, embora com os mesmos nomes: pedir `q_proj` sem dizer a torre põe LoRA nas duas, e muita gente o faz sem querer. Com pesos sorteados o resultado só vale neste mundo de 24 legendas; num CLIP treinado, o que se mede é o mesmo.
 
 # %% [markdown]
 # ### O que as imagens fazem com a memória
