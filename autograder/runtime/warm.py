@@ -11,7 +11,8 @@ from pathlib import Path
 PRELOAD = """
     torch numpy safetensors.torch peft bitsandbytes matplotlib.pyplot matplotlib_inline.backend_inline
     accelerate sklearn.metrics fairlearn.metrics statsmodels.stats.proportion scipy.stats
-    tqdm.auto rich.live rich.table rich.panel rich.jupyter peft.tuners.lora.bnb
+    tqdm.auto rich.live rich.table rich.panel rich.jupyter
+    peft.tuners.lora.bnb peft.utils.transformers_weight_conversion
     toolkit toolkit.environment toolkit.exercise
     transformers.AutoConfig transformers.AutoModelForCausalLM transformers.AutoTokenizer
     transformers.LlamaConfig transformers.LlamaForCausalLM transformers.DynamicCache
@@ -27,6 +28,8 @@ def warm_up() -> None:
     for name in PRELOAD.split():
         with contextlib.suppress(ImportError):
             pkgutil.resolve_name(name)
+    with contextlib.suppress(ImportError, AttributeError):  # a table of 1,000 patterns, made at first use
+        pkgutil.resolve_name("transformers.conversion_mapping:get_checkpoint_conversion_mapping")("llama")
     gc.collect()
     gc.freeze()  # else each fork's collector would copy every page that it looks at
 
