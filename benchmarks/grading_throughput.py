@@ -5,7 +5,8 @@ grader gets the same notebooks on the same cores, one after the other within a r
 project's environment; in one of its own, beside the project:
 
     python3 -m venv .venv-otter
-    .venv-otter/bin/pip install -c constraints.txt -e . otter-grader==7.0.0
+    .venv-otter/bin/pip install -c constraints.txt -e .
+    .venv-otter/bin/pip install otter-grader==7.0.0
     python -m benchmarks.grading_throughput --rounds 2
 
 `otter run` grades one submission a process: a few of them give its rate (--otter). Where there is no
