@@ -1,12 +1,16 @@
 """Which cell of a submission answers what: by grade id, cell id, text, or the answer's own first line."""
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from nbformat import NotebookNode
 from nbgrader.utils import is_locked, is_solution
+
+# Control characters (terminals act on them) and those that reverse the direction of what follows.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Lesson:
@@ -101,9 +105,13 @@ def _claims(lesson: Lesson, submitted: NotebookNode, reading: Reading) -> Iterat
 
 
 def _text(cell: NotebookNode) -> str:
-    """A cell's text with plain line ends; half of a surrogate pair, which no file can hold, becomes "?"."""
-    text: str = cell.source.replace("\r\n", "\n")
-    return text.encode("utf-8", "replace").decode()
+    """A cell's text with plain line ends, as a person sees it: without what only a machine would act on."""
+    return visible(cell.source.replace("\r\n", "\n"))
+
+
+def visible(text: str) -> str:
+    """Text without control characters; half of a surrogate pair, which no file can hold, becomes "?"."""
+    return CONTROLS.sub("", text).encode("utf-8", "replace").decode()
 
 
 def _cut(lesson: Lesson, claims: Iterator[Piece], reading: Reading) -> list[Piece]:

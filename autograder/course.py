@@ -12,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
-from nbgrader.preprocessors import AssignLatePenalties, ClearMarkScheme, GetGrades, IgnorePattern
+from nbgrader.preprocessors import AssignLatePenalties, GetGrades, IgnorePattern
 from traitlets.config.loader import Config, PyFileConfigLoader
 
 from autograder import Refusal, publish
@@ -72,7 +72,7 @@ def configure(c: Config, root: Path) -> None:
     c.GenerateFeedback.preprocessors = [
         GetGrades,
         masking.MaskHiddenTests,
-        ClearMarkScheme,
+        masking.MaskMarkScheme,
         feedback.ByExercise,
     ]
     c.GenerateFeedback.exporter_class = feedback.FeedbackPage

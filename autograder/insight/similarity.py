@@ -1,27 +1,28 @@
 """Answers that are alike: pairs with their evidence, for a person to judge. Never a penalty.
 
 Code is compared as its syntax: comments, docstrings, layout, the names of variables and the order of
-definitions do not count, nor does what the lesson itself gave. RapidFuzz compares. What many wrote alike says
-nothing, so a likeness counts only where few share it.
+definitions do not count, nor does what the lesson itself gave. What many wrote alike says nothing, so
+RapidFuzz compares only those who share a stretch of text that few have: the work grows as the class does.
 """
 
 import ast
 import builtins
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from zlib import crc32
 
-import numpy as np
 from rapidfuzz.distance import Indel
-from rapidfuzz.process import cdist
 
 from autograder.answers import without_magics
 from autograder.tables import plain
 
 ALIKE = 0.9  # 2 x common characters / all characters, of the normalised texts
 SHORTEST = 60  # normalised characters; of fewer everybody writes the same
-RARE = 0.05  # of the class, at least 3: what more share is common knowledge
-BLOCK = 500  # rows compared at a time, which bounds the memory
+# What more than so much of the class (but from 3 to 30) share is common knowledge.
+RARE, FEWEST, MOST = 0.05, 3, 30
+STRETCH, WINDOW = 12, 4  # characters, and places: of so many stretches in a row one is remembered
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class Pair:
 def similar_pairs(answers: Mapping[str, Mapping[str, str]], given: Mapping[str, str]) -> list[Pair]:
     """The pairs, strongest first. `answers`: by student and answer; `given`: the lesson's own text."""
     pairs: dict[tuple[str, str], Pair] = {}
+    few = min(max(FEWEST, int(RARE * len(answers))), MOST)
     for name, template in given.items():
         texts = {student: own[name] for student, own in answers.items() if name in own}
         forms = {student: normalised(text, template) for student, text in texts.items()}
         kept = [student for student, form in forms.items() if len(form) >= SHORTEST]
-        for a, b, ratio, shared in _alike([forms[s] for s in kept], max(3, int(RARE * len(answers)))):
+        for a, b, ratio, shared in _alike([forms[s] for s in kept], few):
             students = (kept[a], kept[b])
             pair = pairs.setdefault(students, Pair(students))
             pair.evidence.append(Likeness(name, ratio, shared, (texts[kept[a]], texts[kept[b]])))
@@ -58,22 +60,31 @@ def similar_pairs(answers: Mapping[str, Mapping[str, str]], given: Mapping[str, 
     return sorted(pairs.values(), key=lambda pair: -pair.strength)
 
 
-def _alike(forms: Sequence[str], most: int) -> list[tuple[int, int, float, int]]:
-    """Index pairs that are alike and shared by at most `most` students."""
-    found, sharing = [], np.ones(len(forms), dtype=int)
-    for start in range(0, len(forms), BLOCK):
-        rows = forms[start : start + BLOCK]
-        ratios = cdist(rows, forms, scorer=Indel.normalized_similarity, score_cutoff=ALIKE, dtype=np.float32)
-        sharing[start : start + len(rows)] = (ratios >= ALIKE).sum(axis=1)
-        found += [
-            (start + int(a), int(b), float(ratios[a, b]))
-            for a, b in zip(*np.nonzero(ratios), strict=True)
-            if start + a < b
-        ]
-    counts = sharing.tolist()
-    return [
-        (a, b, ratio, max(counts[a], counts[b])) for a, b, ratio in found if max(counts[a], counts[b]) <= most
-    ]
+def _alike(forms: Sequence[str], few: int) -> list[tuple[int, int, float, int]]:
+    """Index pairs that are alike, each with its ratio and how many are as like; at most `few`."""
+    ratios = {
+        (a, b): ratio
+        for a, b in _candidates(forms, few)
+        if (ratio := Indel.normalized_similarity(forms[a], forms[b], score_cutoff=ALIKE))
+    }
+    sharing = Counter(number for pair in ratios for number in pair)
+    shared = {(a, b): 1 + max(sharing[a], sharing[b]) for a, b in ratios}
+    return [(*pair, ratio, shared[pair]) for pair, ratio in ratios.items() if shared[pair] <= few]
+
+
+def _candidates(forms: Sequence[str], few: int) -> set[tuple[int, int]]:
+    """Index pairs that have a remembered stretch in common which at most `few` have."""
+    holders: dict[int, list[int]] = defaultdict(list)
+    for number, form in enumerate(forms):
+        for stretch in _remembered(form):
+            holders[stretch].append(number)
+    return {pair for group in holders.values() if len(group) <= few for pair in combinations(group, 2)}
+
+
+def _remembered(form: str) -> set[int]:
+    """Hashes of some of a text's stretches, chosen alike wherever they stand (winnowing, Schleimer 2003)."""
+    hashes = [crc32(form[at : at + STRETCH].encode()) for at in range(len(form) - STRETCH + 1)]
+    return {min(hashes[at : at + WINDOW]) for at in range(max(1, len(hashes) - WINDOW + 1))}
 
 
 def normalised(text: str, template: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
-from nbgrader.preprocessors import ClearHiddenTests
-from nbgrader.utils import is_grade, is_solution
+from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme
+from nbgrader.utils import is_grade, is_locked, is_solution
 
 OUT_OF_TIME = "A célula passou do tempo permitido e foi interrompida."
 TEST_FAILED = "Um teste deste exercício não passou."
@@ -56,6 +56,16 @@ class MaskHiddenTests(ClearHiddenTests):  # type: ignore[misc]
             if not test:
                 cell.outputs.append(new_output("stream", text=WITHHELD))
         return cell, resources
+
+
+class MaskMarkScheme(ClearMarkScheme):  # type: ignore[misc]
+    """Take rubrics out of the page; a mark in an answer, which nobody has to close, is text."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """As the parent's, for cells that are not the student's."""
+        return super().preprocess_cell(cell, resources, cell_index) if is_locked(cell) else (cell, resources)
 
 
 def _of_answer(error: NotebookNode) -> str:

@@ -9,12 +9,12 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 
+from autograder.answers import visible
+
 MAX_TEXT = 10_000  # characters
 MAX_PICTURE = 2_000_000  # characters of base64
 MAX_OUTPUTS = 100
 BASE64 = re.compile(r"[A-Za-z0-9+/=\s]+")
-# Control characters (terminals act on them) and those that reverse the direction of what follows.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class PlainOutputs(NbGraderPreprocessor):  # type: ignore[misc]
@@ -61,7 +61,7 @@ def _picture(content: Any) -> str:
 
 def _plain(text: Any) -> str:
     """Without what acts on a terminal, and in characters that can be written to a file."""
-    return CONTROLS.sub("", strip_ansi(str(text)[:MAX_TEXT])).encode("utf-8", "replace").decode()
+    return visible(strip_ansi(str(text)[:MAX_TEXT]))
 
 
 KINDS = {"image/png": _picture, "image/jpeg": _picture, "text/plain": _plain}

@@ -122,6 +122,14 @@ def test_what_a_hidden_test_handed_over_is_on_no_page(tmp_path, soma):
     assert "O seu código levantou ValueError." in page or "soma(1, 2) deu …" in page
 
 
+def test_marks_and_invisible_characters_in_an_answer_are_nothing(course):
+    odd = "### BEGIN HIDDEN TESTS\n# \x00\x1b\u202e\ud800 ### BEGIN MARK SCHEME\n"
+    notebook = handed_in(course, **{name: odd + text for name, text in RIGHT.items()}, aberta=odd)
+    assert grade_here(course, "a", json.dumps(notebook)).scores[f"{LESSON}-dobro-teste"] == 3
+    page = (course.root / "feedback" / "a" / LESSON / f"{LESSON}.html").read_text(encoding="utf-8")
+    assert "MARK SCHEME" in page and not set("\x00\x1b\u202e\ud800") & set(page)
+
+
 def test_a_cell_out_of_time_is_on_the_record(graded_class):
     course, *_ = graded_class
     [line] = (course.root / "records" / LESSON / "20260006.jsonl").read_text(encoding="utf-8").split("\n")[1:]

@@ -98,6 +98,13 @@ FORGERIES = {
     "    k.session.send(k.iopub_socket, 'status', {'execution_state': 'idle'}, parent=k.get_parent())\n    return 0",
     "a false reply": "k = get_ipython().kernel\ndef soma(a, b):\n    k.session.send(k.shell_stream, 'execute_reply', "
     "{'status': 'ok', 'execution_count': 1}, parent=k.get_parent())\n    return 0",
+    "a message too deep to read": "k = get_ipython().kernel\npack = k.session.pack\n"
+    "k.session.pack = lambda c: b'[' * 10 ** 5 + b']' * 10 ** 5 if c == {'x': 1} else pack(c)\n"
+    "k.session.send(k.iopub_socket, 'stream', {'x': 1}, parent=k.get_parent())" + WRONG,
+    "a hundred thousand tensors": "def soma(a, b):\n    import torch\n    return [torch.zeros(0)] * 10 ** 5",
+    "a name for a kind": "def soma(a, b): return type('3', (), {'__repr__': lambda s: '3', '__str__': lambda s: '3'})()",
+    "an exception that cannot be said": "class E(AssertionError):\n    def __str__(s):\n        while True: pass\n"
+    "def soma(a, b): raise E",
     "a million things in a set": "def soma(a, b): return {i for i in range(10 ** 6)}",
     "numbers that collide": "def soma(a, b): return {i * (2 ** 61 - 1): 0 for i in range(20_000)}",
     "tests sought in linecache and modules": "import linecache, sys\ndef soma(a, b):\n"
