@@ -845,7 +845,7 @@ plot_parts(memories)
 from toolkit import choose, clauses, macro_f1, perplexity
 
 SIZES = {  # passos do treino, passos da taxa alta, cláusulas de teste
-    "cpu": (60, 8, 60),
+    "cpu": (60, 8, 48),
     "t4": (400, 60, 360),
     "big": (400, 60, 360),
 }
@@ -897,13 +897,13 @@ def full_fine_tune(rate, steps, **kept):
         base,
         steps=steps,
         learning_rate=rate,
-        validation=task.validation[: 2 if reduced else 24],
-        validate_every=max(1, steps // 5),
+        validation=task.validation[: 2 if reduced else 12],
+        validate_every=max(1, steps // 4),
         **kept,
     )
 
 
-run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=20, resume=True)
+run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=30, resume=True)
 plot_loss({f"completo, taxa {RATE:g}": run})
 
 # %%

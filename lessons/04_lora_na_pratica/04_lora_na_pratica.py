@@ -97,7 +97,7 @@ from toolkit import base_model, clauses, shop
 reduced = "NBGRADER_EXECUTION" in os.environ  # na correção: modelo de brinquedo e poucos passos
 base = base_model("tiny" if reduced else "")
 SIZES = {  # passos: da varredura, das cláusulas, do atendimento; exemplos: validação, cláusulas, perguntas
-    "cpu": (10, 110, 40, 16, 36, 8),
+    "cpu": (10, 160, 40, 16, 36, 8),
     "t4": (300, 864, 800, 108, 360, 158),
     "big": (300, 864, 800, 216, 360, 158),
 }
@@ -122,7 +122,7 @@ found = {"base": examine(base.model)}
 print("  ".join(f"{name} {value:.2f}" for name, value in found["base"].items()))
 
 # %% [markdown]
-# **Leitura do resultado.** Três números por modelo. O **macro-F1** (cláusulas) é a média do acerto nos doze tipos: o acaso dá 0,08. **Fatos** é a fração de respostas da loja com preço, medida ou regra certos, letra por letra; **tom**, a média das cinco regras da voz da Tina. O modelo base não conhece os doze tipos, e fica perto do acaso; também não conhece a loja, e não acerta os fatos dela. O tom não começa em zero: regras como não dizer "senhor" se cumprem sem querer. É para isso que se mede antes: o ganho de um ajuste fino é a diferença, não o número final.
+# **Leitura do resultado.** Três números por modelo. O **macro-F1** (cláusulas) é a média do acerto nos doze tipos: o acaso dá 0,08. **Fatos** é a fração de respostas da loja com preço, medida ou regra certos, letra por letra; **tom**, a média das cinco regras da voz da Tina. O modelo base não conhece os doze tipos, responde quase sempre os mesmos, e fica no acaso ou abaixo dele; também não conhece a loja, e não acerta os fatos dela. O tom não começa em zero: regras como não dizer "senhor" se cumprem sem querer. É para isso que se mede antes: o ganho de um ajuste fino é a diferença, não o número final.
 
 # %% [markdown]
 # ## 2. Onde pôr, e com que posto
@@ -280,7 +280,7 @@ for label, run in runs.items():
 print(f"{'sem ajuste':<20} {'':>39} {statistics.mean(losses['sem ajuste']):19.3f}")
 
 # %% [markdown]
-# **Leitura do resultado.** Todas as linhas partiram da mesma perda, a da última, e todas a derrubam em poucos passos, mas com pressas muito diferentes. Olhe a escala. Posto 1 e posto 64, ambos com $\alpha = 16$, ficam quase juntos, embora um treine 64 vezes mais parâmetros: com a divisão por $r$, quem decide o tamanho do passo é $\alpha$, e não o posto. No posto 64, trocar $\alpha/r$ por $\alpha/\sqrt r$ multiplica a escala por 8 e dá uma queda bem mais rápida. Entre as três primeiras, de mesmo orçamento e mesma escala, "todas", com posto 4, costuma sair na frente. No tempo, os LoRA quase empatam, e o ajuste completo, que calcula o gradiente de todos os pesos, é o mais lento. Se alguma linha fica na perda da última, a taxa não serve para aquela escala. Quanto dessas diferenças é sorte? É o que falta saber.
+# **Leitura do resultado.** Todas as linhas partiram da mesma perda, a da última, e todas a derrubam em poucos passos, mas com pressas muito diferentes. Olhe a escala. Posto 1 e posto 64, ambos com $\alpha = 16$, ficam quase juntos, embora um treine 64 vezes mais parâmetros: com a divisão por $r$, quem decide o tamanho do passo é $\alpha$, e não o posto. No posto 64, trocar $\alpha/r$ por $\alpha/\sqrt r$ multiplica a escala por 8 e dá uma queda bem mais rápida. Entre as três primeiras, de mesmo orçamento e mesmo $\alpha$, "todas", com posto 4, sai na frente: são mais lugares onde dar um passo. No tempo, se a máquina não faz mais nada, os LoRA quase empatam, e o ajuste completo, que calcula o gradiente de todos os pesos, é o mais lento. Se alguma linha fica na perda da última, a taxa não serve para aquela escala. Quanto dessas diferenças é sorte? É o que falta saber.
 
 # %% [markdown]
 # ### Exercício 2: ler a varredura
@@ -383,12 +383,12 @@ with needs_exercise(2):
     plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Cada ponto é o que uma configuração perde para a melhor, com um erro-padrão para cada lado; a faixa que toca a linha pontilhada é um empate. Compare com a coluna "sem parear": ela trata os exemplos fáceis e difíceis como ruído, e costuma ser bem mais larga. A regra escolhe, entre os que empatam, quem treina menos parâmetros. Dois avisos. Este erro-padrão só conta o sorteio dos *exemplos*: outra semente do treino também mexeria na ordem, e uma decisão cara pede três ou mais sementes. E poucos passos medem quem aprende **depressa**, não quem chegaria mais longe. Se tudo empata com tudo, há exemplos de validação de menos.
+# **Leitura do resultado.** Cada ponto é o que uma configuração perde para a melhor, com um erro-padrão para cada lado; a faixa que toca a linha pontilhada é um empate. Compare com a coluna "sem parear": ela trata os exemplos fáceis e difíceis como ruído, e é várias vezes mais larga onde as duas configurações se parecem. A regra escolhe, entre os que empatam, quem treina menos parâmetros. Dois avisos. Este erro-padrão só conta o sorteio dos *exemplos*: outra semente do treino também mexeria na ordem, e uma decisão cara pede três ou mais sementes. E poucos passos medem quem aprende **depressa**, não quem chegaria mais longe. Se tudo empata com tudo, há exemplos de validação de menos.
 
 # %% [markdown]
 # ## 4. O que foi aprendido
 #
-# Os adaptadores da varredura chegaram perto por caminhos diferentes? Para ver, é preciso montar a correção de cada um: $\Delta W = s\, B A$, com $s = \alpha / r$ no LoRA comum e $s = \alpha/\sqrt r$ na variante rsLoRA ([Kalajdzievski, 2023](https://arxiv.org/abs/2312.03732)).
+# Os adaptadores da varredura mudaram os pesos do mesmo jeito? Para ver, é preciso montar a correção de cada um: $\Delta W = s\, B A$, com $s = \alpha / r$ no LoRA comum e $s = \alpha/\sqrt r$ na variante rsLoRA ([Kalajdzievski, 2023](https://arxiv.org/abs/2312.03732)).
 #
 # Por que $\sqrt r$? $BA$ é uma soma de $r$ parcelas. No começo do treino, elas são quase independentes, e uma soma de $r$ parcelas independentes cresce como $\sqrt r$, e não como $r$. Dividir por $r$ freia demais os postos altos: o adaptador tem lugar de sobra e anda devagar.
 
@@ -740,7 +740,7 @@ for question in (contracts.test[0], tangerina.test[0]):
         print(f"   {label:<14} {answer(model, base.tokenizer, question.prompt, max_new_tokens=48)}")
 
 # %% [markdown]
-# **Leitura do resultado.** A troca leva milésimos do tempo de carregar o modelo, porque não move peso nenhum: só muda qual par $A, B$ está ligado. Na tabela, a diagonal é o que interessa: quanto cada adaptador melhora a **sua** tarefa. O macro-F1 é o último a subir: os primeiros passos só ensinam o formato, e a perda cai muito antes de o modelo distinguir os tipos; na CPU, com dezenas de passos, espere um ganho pequeno, e na T4, com centenas, bem maior. Fora dela, um adaptador não ajuda o outro cliente, e pode atrapalhar: o das cláusulas responde a um freguês com o nome de um tipo de contrato. Repare também em *quanto* cada medida da loja subiu: a voz da Tina (tom) se aprende em poucos passos, porque é a mesma em todas as respostas; os preços e medidas (fatos) são mais de cem coisas separadas, vistas uma ou duas vezes cada, e não entram. Para fatos que mudam, uma consulta ao catálogo é melhor que qualquer ajuste fino. Se as duas linhas de adaptadores são iguais, `switch` não está trocando.
+# **Leitura do resultado.** A troca leva uma pequena fração do tempo de carregar o modelo, porque não move peso nenhum: só percorre as matrizes adaptadas e muda qual par $A, B$ está ligado. Num modelo grande a distância cresce: há mais bytes para carregar, e não muitas matrizes a mais. Na tabela, a diagonal é o que interessa: quanto cada adaptador melhora a **sua** tarefa. O macro-F1 é o último a subir: os primeiros passos só ensinam o formato, e a perda cai muito antes de o modelo distinguir os tipos. Por isso as cláusulas têm mais passos que o atendimento: na CPU, com um terço a menos, o ganho que medimos não se distinguia da sorte. Fora dela, um adaptador não ajuda o outro cliente, e pode atrapalhar: o das cláusulas responde a um freguês com o nome de um tipo de contrato. Repare também em *quanto* cada medida da loja subiu: a voz da Tina (tom) se aprende em poucos passos, porque é a mesma em todas as respostas; os preços e medidas (fatos) são mais de cem coisas separadas, vistas uma ou duas vezes cada, e não entram. Para fatos que mudam, uma consulta ao catálogo é melhor que qualquer ajuste fino. Se as duas linhas de adaptadores são iguais, `switch` não está trocando.
 
 # %% [markdown]
 # ## 6. Os dois no mesmo lote
@@ -798,7 +798,7 @@ for k, d, ranks, alpha, which, seed in (
 ### END HIDDEN TESTS
 
 # %%
-prompts = [contracts.test[1].prompt, tangerina.test[1].prompt] * (1 if reduced else 4)
+prompts = [contracts.test[1].prompt, tangerina.test[1].prompt] * (1 if reduced else 3)
 owners = ["cláusulas", "atendimento"] * (len(prompts) // 2)
 from toolkit.data import prompt_text
 
@@ -836,7 +836,7 @@ print(f"um lote misto:       {1000 * together:7.0f} ms")
 print(f"maior diferença nos logits: {float((separate - mixed).abs().max()):.1e}")
 
 # %% [markdown]
-# **Leitura do resultado.** As saídas são as mesmas, a menos do arredondamento (em float32, algo como 1e-5 em logits de dezenas): é a mesma conta, reagrupada. O tempo cai pouco ou nada neste tamanho, porque a CPU já estava cheia com meio lote; numa GPU, que com poucos pedidos fica ociosa, o lote misto é quase duas vezes mais rápido que dois lotes. O ganho maior é outro: ninguém espera a vez do seu cliente. Uma diferença de 0,1 ou mais nos logits quer dizer que alguém recebeu o adaptador errado.
+# **Leitura do resultado.** As saídas são as mesmas, a menos do arredondamento (em float32, algo como 1e-5 em logits de dezenas): é a mesma conta, reagrupada. O tempo cai pouco neste tamanho, porque a CPU já estava cheia com meio lote; numa GPU, que com poucos pedidos fica ociosa, o lote misto pode levar pouco mais que a metade de dois lotes. O ganho maior é outro: ninguém espera a vez do seu cliente. Uma diferença de 0,1 ou mais nos logits quer dizer que alguém recebeu o adaptador errado.
 
 # %% [markdown]
 # ## 7. Fundir, e por que não trocar fundindo
@@ -929,21 +929,26 @@ with needs_exercise(7):
         trained[label] = (A, B, CHOSEN.scaling)
     A, B, scaling = trained["cláusulas"]
     size = float((scaling * B @ A).norm())
-    order = [*trained.values()]
-    weight, active, drifts = original, None, {}
-    for swap in range(1, 1 + (20 if reduced else 2000)):
-        weight, active = swap_merged(weight, active, order[swap % 2]), order[swap % 2]
-        if swap in (1, 10, 100, 1000, 20, 2000):
-            back = swap_merged(weight, active, None).float()
-            drifts[swap] = float((back - original.float()).norm()) / size
-    print(
-        f"{WATCHED[middle]}, em bf16\n{'trocas':>7} {'estrago na base, em relação ao que o adaptador aprendeu':>57}"
-    )
-    for swap, drift in drifts.items():
-        print(f"{swap:7d} {drift:57.1%}")
+    random.seed(0)
+    # vinte clientes inventados: os dois treinados, cada vez com as linhas de B em outra ordem
+    many = [(A, B[random.sample(range(len(B)), len(B))], s) for A, B, s in [*trained.values()] * 10]
+    moments = (1, 10, 20) if reduced else (1, 10, 100, 1000, 2000)
+    drifts = {}
+    for label, adapters in (("2 clientes, em rodízio", [*trained.values()]), ("20, ao acaso", many)):
+        weight, active = original, None
+        for swap in range(1, moments[-1] + 1):
+            new = adapters[swap % 2] if len(adapters) == 2 else random.choice(adapters)
+            weight, active = swap_merged(weight, active, new), new
+            if swap in moments:
+                back = swap_merged(weight, active, None).float()
+                drifts[label, swap] = float((back - original.float()).norm()) / size
+    print(f"{WATCHED[middle]}, em bf16: estrago na base, em relação ao que o adaptador aprendeu")
+    print(f"{'trocas':>7} {'2 clientes, em rodízio':>24} {'20, ao acaso':>14}")
+    for swap in moments:
+        print(f"{swap:7d} {drifts['2 clientes, em rodízio', swap]:24.1%} {drifts['20, ao acaso', swap]:14.1%}")
 
 # %% [markdown]
-# **Leitura do resultado.** Cada troca arredonda todos os pesos uma vez, para um lado ou para o outro, e o erro cresce como um passeio ao acaso: cem vezes mais trocas, cerca de dez vezes mais estrago. Depois de muitas, a base de todos os clientes mudou, sem que ninguém a tenha treinado, e o dano é comparável ao que o próprio adaptador aprendeu. Ninguém percebe, porque não há erro. As saídas: manter os adaptadores separados (a troca da seção 5, que não toca na base); ou guardar uma cópia intacta da base e fundir sempre a partir dela. Se a sua coluna fica em zero, o peso não está sendo arredondado para bf16.
+# **Leitura do resultado.** Cada troca arredonda todos os pesos. Com dois clientes que se revezam, o estrago aparece logo e **para**: as mesmas duas contas, repetidas, caem sempre nos mesmos arredondamentos. Com muitos clientes, em qualquer ordem, cada troca arredonda para um lado diferente, e o erro cresce como um passeio ao acaso: da centésima à milésima troca, cerca de três vezes. A base de todos mudou sem que ninguém a tenha treinado, e ninguém percebe, porque não há erro. As saídas: manter os adaptadores separados (a troca da seção 5, que não toca na base); ou guardar uma cópia intacta da base e fundir sempre a partir dela. Se as suas colunas ficam em zero, o peso não está sendo arredondado para bf16.
 
 # %% [markdown]
 # ## 8. Onde o LoRA fica aquém
@@ -1009,7 +1014,7 @@ print(f"\nperda do melhor LoRA menos a do completo: {statistics.mean(difference)
 # - Compare alvos no mesmo **orçamento**, não no mesmo posto; e compare configurações nos **mesmos exemplos**, com o erro-padrão das diferenças. Entre as que empatam, a mais barata.
 # - $\alpha/r$ freia os postos altos; $\alpha/\sqrt r$ não. O posto efetivo diz quantas direções foram usadas de fato.
 # - Uma base, muitos adaptadores: trocar custa milissegundos, e um lote pode misturar clientes.
-# - Fundir tira o custo da hora de usar, e prende a base a um cliente. Em 16 bits, trocar fundindo estraga a base aos poucos: guarde uma cópia, ou não funda.
+# - Fundir tira o custo da hora de usar, e prende a base a um cliente. Em 16 bits, trocar fundindo estraga a base, e com muitos clientes cada vez mais: guarde uma cópia, ou não funda.
 # - O LoRA aprende depressa formato e tom, e devagar fatos. Se a perda estaciona acima da do ajuste completo e desce com o posto, o limite é o posto.
 #
 # Na **aula 05**, o outro lado da conta: a base congelada, em 4 bits.

@@ -1035,7 +1035,7 @@ print(f"\nesta CPU tem AVX512-BF16: {'sim' if bnb.has_avx512bf16() else 'não'}"
 # %% [markdown]
 # ## 7. Os três treinos
 #
-# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno: uns oito minutos ao todo, e o ajuste completo, que a aula 02 treinou até o fim, para aos 30 passos; dele interessam aqui a memória e a velocidade. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
+# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno: uns oito minutos ao todo, e o ajuste completo, que a aula 02 treinou até o fim, para aos 20 passos; dele interessam aqui a memória e a velocidade. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
 
 # %%
 from dataclasses import replace
@@ -1050,7 +1050,7 @@ print(f"Modelo: {base.name} ({base.reason})")
 
 task = clauses(DADOS)
 held_out, test = (task.validation[:2], task.test[:2]) if reduced else (task.validation[:12], task.test[:36])
-steps = 2 if reduced else {"cpu": 100, "t4": 300, "big": 200}[machine.profile]
+steps = 2 if reduced else {"cpu": 80, "t4": 300, "big": 200}[machine.profile]
 METHODS = {
     "completo": (Full(), 1e-4),
     "LoRA": (LoRA(16, 32, targets="all-linear"), 1e-3),
@@ -1085,7 +1085,7 @@ for label, (method, rate) in METHODS.items():
     print(f"\n{label}")
     try:
         run = train(
-            plan, task.train, base, steps=min(steps, 30) if label == "completo" and device == "cpu" else steps,
+            plan, task.train, base, steps=min(steps, 20) if label == "completo" and device == "cpu" else steps,
             learning_rate=rate, validation=held_out, metric=task.metric(base.tokenizer, test),
         )  # fmt: skip
     except TrainingError as refusal:
