@@ -845,7 +845,7 @@ plot_parts(memories)
 from toolkit import choose, clauses, macro_f1, perplexity
 
 SIZES = {  # passos do treino, passos da taxa alta, cláusulas de teste
-    "cpu": (60, 8, 48),
+    "cpu": (70, 8, 48),
     "t4": (400, 60, 360),
     "big": (400, 60, 360),
 }
@@ -903,7 +903,7 @@ def full_fine_tune(rate, steps, **kept):
     )
 
 
-run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=30, resume=True)
+run = full_fine_tune(RATE, steps, checkpoint_dir="runs/02_completo", checkpoint_every=35, resume=True)
 plot_loss({f"completo, taxa {RATE:g}": run})
 
 # %%

@@ -1035,7 +1035,7 @@ print(f"\nesta CPU tem AVX512-BF16: {'sim' if bnb.has_avx512bf16() else 'não'}"
 # %% [markdown]
 # ## 7. Os três treinos
 #
-# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno: uns oito minutos ao todo, e o ajuste completo, que a aula 02 treinou até o fim, para aos 20 passos; dele interessam aqui a memória e a velocidade. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
+# O mesmo modelo, as mesmas cláusulas de contrato, a mesma ordem dos dados: ajuste completo, LoRA e QLoRA. O tamanho depende da sua máquina. Na CPU, o modelo pequeno, com poucos passos: uns sete minutos ao todo. Numa T4, o Tucano de 1,1 bilhão, em que o ajuste completo **não cabe**. Numa placa grande, um modelo de 7 bilhões. O que não cabe não é treinado, e a recusa diz por quê.
 
 # %%
 from dataclasses import replace
@@ -1049,10 +1049,10 @@ base = base_model("tiny" if reduced else MODELS[machine.profile])
 print(f"Modelo: {base.name} ({base.reason})")
 
 task = clauses(DADOS)
-held_out, test = (task.validation[:2], task.test[:2]) if reduced else (task.validation[:12], task.test[:36])
-steps = 2 if reduced else {"cpu": 80, "t4": 300, "big": 200}[machine.profile]
+held_out, test = (task.validation[:2], task.test[:2]) if reduced else (task.validation[:12], task.test[:24])
+steps = 2 if reduced else {"cpu": 20, "t4": 150, "big": 100}[machine.profile]
 METHODS = {
-    "completo": (Full(), 1e-4),
+    "completo": (Full(), 5e-5),
     "LoRA": (LoRA(16, 32, targets="all-linear"), 1e-3),
     "QLoRA": (QLoRA(16, 32, targets="all-linear"), 1e-3),
 }
@@ -1079,14 +1079,14 @@ runs, stored = {}, {}
 for label, (method, rate) in METHODS.items():
     paged = label == "QLoRA" and device == "cuda"  # sem GPU, o mesmo AdamW nos três: só a base muda
     plan = base.plan(
-        method, batch=2, seq_len=1024, checkpointing=machine.profile != "cpu",
+        method, batch=4, seq_len=1024, checkpointing=machine.profile != "cpu",
         optimizer="paged_adamw_32bit" if paged else "adamw",
     )  # fmt: skip
     print(f"\n{label}")
     try:
         run = train(
-            plan, task.train, base, steps=min(steps, 20) if label == "completo" and device == "cpu" else steps,
-            learning_rate=rate, validation=held_out, metric=task.metric(base.tokenizer, test),
+            plan, task.train, base, steps=steps, learning_rate=rate, validation=held_out,
+            metric=task.metric(base.tokenizer, test),
         )  # fmt: skip
     except TrainingError as refusal:
         print(f"não treinado: {refusal}")
@@ -1125,7 +1125,7 @@ compare(runs)
 # **Leitura do resultado.** Olhe quatro linhas.
 #
 # - A **perda na validação** despenca nos três, e LoRA e QLoRA terminam perto um do outro, embora o QLoRA comece de um modelo já quantizado. Compare-a com a de quem só decorou a lista: acima dela, o modelo aprendeu o **formato** da resposta e ainda não os tipos.
-# - Por isso a **macro-F1** diz pouco na CPU: com vinte passos ela ainda anda pelo acaso (0,08), e com 24 cláusulas oscila alguns centésimos por sorte. Na T4, com mais passos, é ela que conta.
+# - Por isso a **macro-F1** diz pouco na CPU: com vinte passos ela ainda anda pelo acaso (0,08), e com 24 cláusulas oscila alguns centésimos por sorte. Para o LoRA levantá-la com folga foram precisos, nas aulas 03 e 04, quatro vezes mais exemplos; três treinos assim não caberiam nesta aula. Na T4, com mais passos, é ela que conta.
 # - Os **tokens/s**: o LoRA costuma passar o ajuste completo, porque não calcula o gradiente dos pesos. O QLoRA fica perto do LoRA na CPU, pela razão da seção 3, e abaixo dele numa GPU.
 # - O **pico**: na CPU, que mede o processo inteiro, a economia do QLoRA quase não aparece, porque o modelo é pequeno, os pesos desquantizados passam pela memória e as ativações são as mesmas. Memória de GPU se mede numa GPU, ou se calcula, como abaixo.
 #
