@@ -115,9 +115,5 @@ def test_at_full_size_each_adapter_serves_its_client(tmp_path, monkeypatch):
             r"^(base|cláusulas|atendimento) +((?:[\d.]+ *){3})$", text, re.MULTILINE
         )
     }
-    assert figures["cláusulas"][0] > max(figures["base"][0], figures["atendimento"][0])
+    assert figures["cláusulas"][0] > max(figures["base"][0], figures["atendimento"][0]) + 0.1
     assert figures["atendimento"][2] > max(figures["base"][2], figures["cláusulas"][2])
-    loaded, switched = (
-        float(re.search(rf"{what}: +([\d.]+) ms", text)[1]) for what in ("de novo", "adaptador")
-    )
-    assert switched < loaded / 10
