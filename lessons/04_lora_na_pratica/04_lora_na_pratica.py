@@ -945,7 +945,9 @@ with needs_exercise(7):
     print(f"{WATCHED[middle]}, em bf16: estrago na base, em relação ao que o adaptador aprendeu")
     print(f"{'trocas':>7} {'2 clientes, em rodízio':>24} {'20, ao acaso':>14}")
     for swap in moments:
-        print(f"{swap:7d} {drifts['2 clientes, em rodízio', swap]:24.1%} {drifts['20, ao acaso', swap]:14.1%}")
+        print(
+            f"{swap:7d} {drifts['2 clientes, em rodízio', swap]:24.1%} {drifts['20, ao acaso', swap]:14.1%}"
+        )
 
 # %% [markdown]
 # **Leitura do resultado.** Cada troca arredonda todos os pesos. Com dois clientes que se revezam, o estrago aparece logo e **para**: as mesmas duas contas, repetidas, caem sempre nos mesmos arredondamentos. Com muitos clientes, em qualquer ordem, cada troca arredonda para um lado diferente, e o erro cresce como um passeio ao acaso: da centésima à milésima troca, cerca de três vezes. A base de todos mudou sem que ninguém a tenha treinado, e ninguém percebe, porque não há erro. As saídas: manter os adaptadores separados (a troca da seção 5, que não toca na base); ou guardar uma cópia intacta da base e fundir sempre a partir dela. Se as suas colunas ficam em zero, o peso não está sendo arredondado para bf16.
