@@ -85,7 +85,7 @@ def read_answers(lesson: Lesson, submitted: NotebookNode) -> Reading:
         if name in lesson.answers:
             _answer(lesson, name, own, reading)
         elif name in lesson.locked:
-            if own != [lesson.cells[name].source]:
+            if own != [lesson.cells[name].source.strip("\n")]:
                 reading.notes["fixed"].append(name)
         elif own and lesson.cells[name].cell_type == "code":
             reading.texts[name] = own[-1]

@@ -135,7 +135,7 @@ def _run(notebook: NotebookNode, tree: Path) -> NotebookNode:
             allow_errors=True,
             resources={"metadata": {"path": folder}},
         )
-        done: NotebookNode = client.execute(env=os.environ | environment)
+        done: NotebookNode = client.execute(env=os.environ | environment, cleanup_kc=True)
     return done
 
 

@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autograder.course import Course
@@ -56,6 +57,8 @@ def test_the_tree_runs_as_handed_out_and_its_zip_is_the_same_twice(tmp_path):
     ).read_bytes()
     second = release(made, tmp_path, tmp_path / "turma")
     assert second.changed == [] and second.archive.read_bytes() == data
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if "ipykernel_launcher" in child.cmdline()]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 from nbgrader.nbgraderformat import MetadataValidator
 
-from autograder.publish import nbgrader_config
+from autograder.publish import course_facts, nbgrader_config
+from autograder.publish import source_notebook as source_notebook_of
 from autograder.rebuild import rebuild, versions
 from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in, source_notebook
+from tests.autograder.test_publish import ROOT
 
 GRADED, RELEASED = versions(source_notebook(), nbgrader_config())
 SOMA, SOMA_TEST, DOBRO, DOBRO_TEST, ABERTA = (
@@ -55,6 +57,12 @@ def test_an_untouched_honest_notebook_needs_no_mending():
     notebook = rebuilt(*answered().values())
     assert note(notebook) == ""
     assert sources(notebook) == {**sources(GRADED), **ANSWERS}
+
+
+@pytest.mark.parametrize("lesson", course_facts(ROOT)["lessons"])
+def test_a_lesson_as_it_was_handed_out_needs_no_mending(lesson):
+    graded, released = versions(source_notebook_of(lesson, ROOT), nbgrader_config())
+    assert note(rebuild(graded, released, released)) == ""
 
 
 def test_the_hidden_tests_are_in_and_the_solutions_are_not():
