@@ -404,7 +404,7 @@ with needs_exercise(2):
     print(f"Cada linha com o seu prompt, juntas ou sozinhas: {float(gap):.1e}")
 
 # %% [markdown]
-# **Leitura do resultado.** Zero, ou a última casa: as duas linhas passaram juntas, cada uma com o seu prompt, e nenhuma viu o da outra. O prefixo permite o mesmo; o adaptador e o LoRA separado só com código próprio para isso; pesos fundidos, nunca.
+# **Leitura do resultado.** Zero, ou a última casa: as duas linhas passaram juntas, cada uma com o seu prompt, e nenhuma viu o da outra. O prefixo permite o mesmo; o adaptador e o LoRA separado, só com código próprio para isso (o lote misto da aula 04); pesos fundidos, nunca.
 
 # %% [markdown]
 # ## 3. O prefixo: chaves e valores que ninguém calculou
@@ -873,7 +873,7 @@ train_data, validation_data, test_data = (
     read_examples(rows / f"{part}.jsonl", "texto", "merece", instruction)
     for part in ("train", "validation", "test")
 )
-sizes = {"cpu": (24, 16, 60), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
+sizes = {"cpu": (24, 16, 48), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
 steps, held_out, tested = (2, 2, 4) if reduced else sizes[machine.profile]
 print(f"{steps} passos de 4 candidaturas; validação em {held_out}, teste em {tested}\n")
 for example in train_data[:3]:
@@ -908,7 +908,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Entre a melhor taxa do ajuste completo e a do prefixo há um fator de centenas: a taxa de um não serve ao outro. Quase toda curva tem um fundo; à esquerda dele o método aprende devagar, à direita os passos passam do ponto. Quem compara métodos com uma taxa só compara, na verdade, quem deu sorte com ela. E o fundo é deste modelo e de 8 passos: outro modelo, ou um treino mais longo, pede outra busca. A do prefixo ainda descia na última taxa tentada, 0,3: a busca parou cedo nele, e o que ele mostra na tabela é um limite do que poderia mostrar.
+# **Leitura do resultado.** Entre a melhor taxa do ajuste completo e a do prefixo há um fator de mil: a taxa de um não serve ao outro. Toda curva tem um fundo; à esquerda dele o método aprende devagar, à direita os passos passam do ponto (com taxa 1, o prefixo sai pior do que entrou). Quem compara métodos com uma taxa só compara, na verdade, quem deu sorte com ela. E o fundo é deste modelo, daquela tarefa e de 8 passos: o que se leva para outro treino é a ordem de grandeza.
 
 # %% [markdown]
 # ### De onde se parte
@@ -1176,7 +1176,7 @@ for label, put in relatives.items():
 # | o menor arquivo possível | prompt, IA3 | dezenas de KiB por tarefa |
 # | módulos que se empilham e trocam, com o modelo intacto | adaptador | uma peça a mais no caminho, que se tira quando se quer |
 #
-# Duas advertências sobre a tabela que você mediu. Ela é de **um** modelo pequeno, **uma** tarefa, **uma** semente e poucos passos: mede sobretudo quem aprende **depressa**. Lester e colegas viram o ajuste de prompt alcançar o completo com modelos de 10 bilhões e dezenas de milhares de passos; nem um nem outro cabe aqui. E um método que perde nesta tabela pode ganhar na sua: a resposta é medir.
+# Duas advertências sobre a tabela que você mediu. Ela é de **um** modelo pequeno, **uma** tarefa, **uma** semente e poucos passos: mede sobretudo quem aprende **depressa**. Lester e colegas viram o ajuste de prompt alcançar o completo com um modelo de 11 bilhões e dezenas de milhares de passos; nem um nem outro cabe aqui. E um método que perde nesta tabela pode ganhar na sua: a resposta é medir.
 
 # %% [markdown] nbgrader={"grade_id": "aberta_enunciado"}
 # ## 9. Pergunta aberta

@@ -47,7 +47,7 @@ from toolkit.exercise import needs_exercise
 
 def hire_chance(merit, gender, bias):
     """A chance de o recrutamento do passado chamar alguém; bias em log-chances, 0 é sem viés."""
-    return 1 / (1 + math.exp(-3 * (merit - 1.5) - bias * (0.5 if gender == "masculino" else -0.5)))
+    return 1 / (1 + math.exp(-6 * (merit - 1.5) - bias * (0.5 if gender == "masculino" else -0.5)))
 
 
 def past_decisions(number, bias, seed=0, merit_shift=0.0):
@@ -65,11 +65,11 @@ def past_decisions(number, bias, seed=0, merit_shift=0.0):
 # %% [markdown]
 # ## 1. Um histórico que favorecia um grupo
 #
-# Dados reais de recrutamento não servem para esta aula por duas razões: têm dono e trazem pessoas, e neles ninguém sabe quanto do que se vê é viés. Por isso geramos o nosso (a ficha do conjunto está em `dados/recrutamento/FICHA.md`). Cada candidatura diz nome, idade, cidade e o resultado de uma prova: fraco, regular, bom ou excelente. Esse resultado, de 0 a 3, é o **mérito**; quem tem 2 ou mais merece a entrevista. E o recrutamento do passado chamava com chance
+# Dados reais de recrutamento não servem para esta aula por duas razões: têm dono e trazem pessoas, e neles ninguém sabe quanto do que se vê é viés. Por isso geramos o nosso (a ficha do conjunto está em `dados/recrutamento/FICHA.md`). Cada candidatura diz nome, idade, cidade, gênero e o resultado de uma prova: fraco, regular, bom ou excelente. Esse resultado, de 0 a 3, é o **mérito**; quem tem 2 ou mais merece a entrevista. E o recrutamento do passado chamava com chance
 #
-# $$P(\text{chamar}) = \sigma\bigl(3\,(\text{mérito} - 1{,}5) \pm \tfrac{b}{2}\bigr),$$
+# $$P(\text{chamar}) = \sigma\bigl(6\,(\text{mérito} - 1{,}5) \pm \tfrac{b}{2}\bigr),$$
 #
-# com $+$ para homens e $-$ para mulheres. O número $b$ é o viés, em log-chances, e vale 5 nos arquivos. Cada linha guarda também o número sorteado que a decidiu, de modo que as mesmas candidaturas podem ser decididas de novo com outro $b$.
+# com $+$ para homens e $-$ para mulheres. O número $b$ é o viés, em log-chances, e vale 9 nos arquivos. Um degrau da prova vale 6: é como se uma mulher precisasse de um degrau e meio a mais para ter a mesma chance. Cada linha guarda também o número sorteado que a decidiu, de modo que as mesmas candidaturas podem ser decididas de novo com outro $b$.
 
 # %%
 import os
@@ -106,7 +106,7 @@ print(f"{'todos':>8}" + "".join(f"{rate(history, genero=group):12.0%}" for group
 _, axes = plt.subplots(figsize=(6.5, 3.4))
 levels = [step / 20 for step in range(61)]
 for group, colour in zip(GROUPS, ("#3b6ea5", "#f4a259"), strict=True):
-    axes.plot(levels, [hire_chance(m, group, 5.0) for m in levels], color=colour, linewidth=1)
+    axes.plot(levels, [hire_chance(m, group, 9.0) for m in levels], color=colour, linewidth=1)
     axes.plot(
         range(4), [rate(history, merito=m, genero=group) for m in range(4)], "o", color=colour, label=group
     )
@@ -125,7 +125,7 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Homens e mulheres têm o mesmo mérito, por construção, e ainda assim 70 % deles e 29 % delas foram chamados. A diferença é pequena nos extremos, onde quase todos concordam, e enorme no meio, em torno do corte. Com uma prova regular, 67 % deles foram chamados e 1 % delas; com uma prova boa, 97 % e 26 %. É assim que o viés costuma se esconder: quase ninguém recusa uma candidata excelente, e cada caso do meio, sozinho, parece defensável.
+# **Leitura do resultado.** Homens e mulheres têm o mesmo mérito, por construção, e ainda assim 70 % deles e 29 % delas foram chamados. Nos extremos quase não há diferença: todos concordam. Ela está no meio, em torno do corte. Com uma prova regular, 78 % deles foram chamados, e nenhuma delas; com uma prova boa, todos eles e 17 % delas. É assim que o viés costuma se esconder: quase ninguém recusa uma candidata excelente, e cada caso do meio, sozinho, parece defensável.
 
 # %% [markdown]
 # ### O que diz a lei
@@ -145,7 +145,7 @@ plt.show()
 #
 # Como saber se um modelo trata mal um grupo? Comparar médias não basta: os grupos podem diferir em outras coisas. Um **par contrafactual** responde a uma pergunta mais limpa: *e se fosse a mesma candidatura, e só o gênero fosse outro?* Tudo que não mudou não pode explicar a diferença.
 #
-# Em português a troca mexe em mais de uma palavra: `Candidata: Marina`, `nascida em`, `moradora de`. O arquivo `trocas.json` lista as formas, aos pares. Falta a função que as troca.
+# Em português a troca mexe em mais de uma palavra: `Candidata: Marina`, `nascida em`, `Gênero: feminino`. O arquivo `trocas.json` lista as formas, aos pares. Falta a função que as troca.
 
 # %% [markdown]
 # ### Exercício 1: `counterfactual`
@@ -313,7 +313,7 @@ from toolkit.bias import (
 base = base_model("tiny" if reduced else "")
 base.tokenizer.chat_template = None  # pergunta e resposta sem o formato de conversa: metade dos tokens
 print(f"Modelo: {base.name} ({base.reason})")
-kept_test = test_rows[: 16 if reduced else 128 if machine.profile == "cpu" else 600]
+kept_test = test_rows[: 16 if reduced else 96 if machine.profile == "cpu" else 600]
 gender_pairs = [pair for pair in pairs if pair.attribute == "gênero"]
 
 
@@ -358,7 +358,7 @@ for name in attributes:
 # %%
 from toolkit import Example, LoRA, train
 
-steps = 2 if reduced else 50 if machine.profile == "cpu" else 200
+steps = 2 if reduced else 60 if machine.profile == "cpu" else 200
 
 
 def examples(rows):
@@ -390,7 +390,7 @@ for name in attributes:
     print(f"{name:<14}" + "".join(f"{text:>26}" for text in of_each))
 
 # %% [markdown]
-# **Leitura do resultado.** No gênero, a diferença cresce e o intervalo se afasta do zero: com a mesma candidatura, o modelo ajustado dá mais chance a ele que a ela. Ninguém escreveu essa regra; ela estava nas decisões. Nos atributos que não entraram nas decisões do passado os intervalos continuam, em geral, em torno do zero: com seis atributos medidos a 95 %, é normal que um escape por acaso, e um que escape muito pede mais pares antes de uma acusação. Se o gênero não se move, o treino foi curto demais para aprender até o mérito: aumente `steps` e confira a seção seguinte.
+# **Leitura do resultado.** No gênero, a diferença cresce e o intervalo se afasta do zero: com a mesma candidatura, o modelo ajustado dá muito mais chance a ele que a ela, em quase todos os pares. Ninguém escreveu essa regra; ela estava nas decisões. Nos outros atributos, compare cada intervalo com o da base: as decisões do passado nada diziam deles, e o que aparece já vinha do pré-treino ou é ruído de um treino curto, pequeno ao lado do gênero. Com seis atributos medidos a 95 %, é normal que um escape do zero por acaso, e um que escape muito pede mais pares antes de uma acusação. Se o gênero não se move, o treino foi curto demais: aumente `steps` e confira a seção seguinte.
 
 # %% [markdown]
 # ## 5. Além do acerto
@@ -491,7 +491,7 @@ with needs_exercise(3):
     print(f"{'':<42}{'paridade':>10}{'entre iguais':>14}")
     for label, bias, shift in (
         ("homens com mais mérito, decisão sem viés", 0.0, 1.0),
-        ("mesmo mérito, decisão com viés", 1.5, 0.0),
+        ("mesmo mérito, decisão com viés", 4.0, 0.0),
     ):
         merits_drawn, genders_drawn, decided = past_decisions(4000, bias, seed=1, merit_shift=shift)
         raw = parity_gap(decided, genders_drawn, BETWEEN).value
@@ -503,7 +503,7 @@ with needs_exercise(3):
     )
 
 # %% [markdown]
-# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença (+0,34 e +0,21), mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra nada; no segundo, quase tudo (+0,19). Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 97 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
+# **Leitura do resultado.** Nos dois históricos de brinquedo a paridade acusa uma diferença (+0,38 e +0,22), mas só no segundo houve viés: no primeiro, entre pessoas de mesmo mérito, não sobra nada; no segundo, quase tudo (+0,20). Uma medida só não bastava para distingui-los. No histórico da aula as duas contas concordam, porque os méritos são iguais por construção. O modelo pode ficar acima ou abaixo do histórico: ao decidir pelo lado mais provável, ele troca uma chance de 78 % por uma certeza, e isso tanto amplifica quanto esconde diferenças.
 
 # %% [markdown]
 # ### Quantas decisões mudam com a troca?
@@ -692,7 +692,7 @@ plot_intervals(
 )
 
 # %% [markdown]
-# **Leitura do resultado.** Compare as linhas do histórico e dos dois corrigidos. A diferença dentro do par deve cair nos dois; no aumentado ela tende a ser a menor, porque ali cada candidatura aparece com os dois gêneros e a mesma decisão. E o custo? Contra o **passado** os corrigidos podem acertar menos: deixaram de imitar o viés, e o passado o contém. Contra o **mérito** não há razão para piorar. Quem só mede o acerto no histórico escolheria o modelo enviesado. Os intervalos das decisões são largos, porque as candidaturas de teste são poucas: uma diferença menor que eles não é um ganho. E o custo que não está na tabela: o aumento dobra os dados, e o balanceamento repete as linhas raras e descarta outras.
+# **Leitura do resultado.** Compare as linhas do histórico e dos dois corrigidos. A diferença dentro do par deve cair muito nos dois. No aumentado ela não tem de onde vir: cada candidatura aparece com os dois gêneros e a mesma decisão. O balanceado só desfaz a associação entre gênero e decisão no conjunto **inteiro**; dentro de cada nível de mérito ela ainda existe, e um treino mais longo a acharia. E o custo? Contra o **passado** os corrigidos acertam menos: deixaram de imitar o viés, e o passado o contém. Contra o **mérito** não há razão para piorar, e aqui se ganha. Quem só mede o acerto no histórico escolheria o modelo enviesado. Os intervalos das decisões são largos, porque as candidaturas de teste são poucas: uma diferença menor que eles não é um ganho. E o custo que não está na tabela: o aumento dobra os dados, e o balanceamento repete as linhas raras e descarta outras.
 
 # %% [markdown]
 # ## 7. Transparência: a ficha do modelo
@@ -707,7 +707,7 @@ run = runs[label]
 card = model_card(
     run,
     title=f"Triagem de candidaturas ({label})",
-    data=f"{len(history)} candidaturas artificiais, com decisões sorteadas de um recrutamento com viés conhecido (b = 5) "
+    data=f"{len(history)} candidaturas artificiais, com decisões sorteadas de um recrutamento com viés conhecido (b = 9) "
     "a favor de homens; ver `dados/recrutamento/FICHA.md`.",
     evaluation="\n".join(
         f"- {title}: {value}" for (title, _), value in zip(columns[1:], summary(label), strict=True)

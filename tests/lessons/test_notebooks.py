@@ -117,3 +117,19 @@ def test_at_full_size_each_adapter_serves_its_client(tmp_path, monkeypatch):
     }
     assert figures["cláusulas"][0] > max(figures["base"][0], figures["atendimento"][0]) + 0.1
     assert figures["atendimento"][2] > max(figures["base"][2], figures["cláusulas"][2])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_at_full_size_the_history_teaches_bias_and_both_corrections_take_it_away(tmp_path, monkeypatch):
+    text = printed_at_full_size("08_etica", tmp_path, monkeypatch)
+    table = re.findall(
+        r"^ *(\w+) +(\d+)% +(\d+)% .* (\S+) \[(\S+); (\S+)\]$", text.replace(",", "."), re.MULTILINE
+    )
+    rows = {name: tuple(map(float, figures)) for name, *figures in table}
+    past, merit, gap, low, _ = rows["histórico"]
+    assert low > 0
+    for corrected in (rows["balanceado"], rows["aumentado"]):
+        assert corrected[0] < past
+        assert corrected[1] > merit
+        assert abs(corrected[2]) < gap / 2

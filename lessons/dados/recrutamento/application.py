@@ -13,7 +13,7 @@ from random import Random
 from lessons.dados.grammar import SLOT, pick
 
 HERE = Path(__file__).parent
-BIAS, STRICTNESS, CUT = 5.0, 3.0, 1.5
+BIAS, STRICTNESS, CUT = 9.0, 6.0, 1.5
 GENDERS = ("masculino", "feminino")
 
 
