@@ -41,6 +41,9 @@ class TrustedExecute(Execute):  # type: ignore[misc]
     output_bytes = Integer(
         1_000_000, help="Bytes of output that a cell keeps; ten times as many end it."
     ).tag(config=True)
+    submission_output_bytes = Integer(20_000_000, help="Bytes of output that a submission keeps.").tag(
+        config=True
+    )
     output_messages = Integer(1_000, help="Messages that a cell keeps; ten times as many end it.").tag(
         config=True
     )
@@ -53,6 +56,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         self.in_kernel: list[str] = []  # tests that an author lets run there
         self.lethal: set[int] = set()  # cells that took their kernel with them: not run again
         self.stale = False
+        self.said = 0
         self.end = time.monotonic() + self.submission_timeout
         names, course = resources["nbgrader"], CourseDirectory(parent=self)
         folder = course.format_path(course.source_directory, ".", names["assignment"])
@@ -186,9 +190,13 @@ class TrustedExecute(Execute):  # type: ignore[misc]
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
         """As the parent's, with an end to what a cell may say."""
-        self.count += 1
-        self.size += len(repr(msg["content"]))
+        length = len(repr(msg["content"]))
+        self.count, self.size, self.said = self.count + 1, self.size + length, self.said + length
         kept = self.size <= self.output_bytes and self.count <= self.output_messages
+        if self.said > self.submission_output_bytes:
+            kept = False
+            if self.said - length <= self.submission_output_bytes:
+                self.incidents.append(f"cell {cell_index}: too much output of a submission")
         if self.size > 10 * self.output_bytes or self.count > 10 * self.output_messages:
             self.incidents.append(f"cell {cell_index}: flood of output")
             self.km.provisioner.walled.signal(signal.SIGKILL)

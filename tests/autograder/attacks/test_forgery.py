@@ -162,6 +162,14 @@ def test_a_bomb_takes_its_own_item_and_no_other(course, bomb):
     assert '"error"' in said(graded)  # the student is told
 
 
+@pytest.mark.slow
+def test_many_cells_keep_no_more_output_than_a_submission_may(course):
+    shows = [new_code_cell("for _ in range(90): display({'text/plain': 'x' * 10_000}, raw=True)")] * 30
+    points, graded = walled.points(course, extra=shows, **RIGHT)
+    assert points == (2, 3) and len(graded.notebook) < 25_000_000
+    assert any("too much output" in incident for incident in incidents(graded))
+
+
 HONEST = {
     "warnings": "import warnings\ndef soma(a, b):\n    warnings.warn('cuidado')\n    return a + b",
     "a progress bar": "from tqdm.auto import tqdm\ndef soma(a, b):\n    for _ in tqdm(range(3)): pass\n    return a + b",
