@@ -30,6 +30,11 @@ class BoundedNotebook(NotebookExporter):
 
 def remove_links(assignment: str, student: str, notebooks: Sequence[str]) -> None:
     """`c.Autograde.pre_convert_hook`: nbgrader would copy what they lead to, and give it to the student."""
-    for path in Path(notebooks[0]).parent.rglob("*"):
+    folder = Path(notebooks[0]).parent
+    for path in [
+        folder.parent,
+        folder,
+        *folder.rglob("*"),
+    ]:  # in this order: nothing is removed behind a link
         if path.is_symlink():
             path.unlink()

@@ -168,11 +168,15 @@ def test_nbgraders_own_commands_work_and_stop_at_no_bomb(course, tmp_path):
     linked = course.notebook("submitted", LESSON, "linked")
     linked.parent.mkdir(parents=True)
     linked.symlink_to(course.notebook("submitted", LESSON, "honest"))
+    course.notebook("submitted", LESSON, "folder").parents[1].mkdir()
+    course.notebook("submitted", LESSON, "folder").parent.symlink_to(course.root / "release" / LESSON)
+    (course.root / "release" / LESSON / "kept").symlink_to(tmp_path)
     command = [sys.executable, "-m", "nbgrader", "autograde", LESSON]
     said = subprocess.run(command, cwd=course.root, capture_output=True, text=True)
     assert said.returncode == 1 and said.stderr.count("Refusal: ") == len(UNREADABLE)
     assert {path.name for path in (course.root / "autograded").iterdir()} == {"honest"}
     assert not (course.root / "autograded" / "honest" / LESSON / "beside").exists()
+    assert (course.root / "release" / LESSON / "kept").is_symlink()
     with course.gradebook() as gradebook:
         assert gradebook.find_submission(LESSON, "honest").score == 5
 
