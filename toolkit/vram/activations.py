@@ -234,22 +234,22 @@ class Activations:
 
     @cached_property
     def casts(self) -> tuple[int, int, int]:
-        """Copies in the compute dtype that autocast makes of fp32 weights: those there in the forward, in the
-        backward, and in a layer that is recomputed. Autograd keeps what it needs; with checkpointing that is
-        the head's, but autocast itself keeps all that are trained until the forward is over (ATen's
-        autocast_mode.cpp, cached_cast)."""
+        """Copies in the compute dtype that autocast makes of the layers' fp32 weights: those there in the
+        forward, in the backward, and in a layer that is recomputed. Autograd keeps what it needs; with
+        checkpointing that is nothing, but autocast itself keeps all that are trained until the forward is
+        over (ATen's autocast_mode.cpp, cached_cast)."""
+        if not self.plan.autocast or self.plan.dtype != "fp32" or self.plan.quantized:
+            return 0, 0, 0
         model, width = self.plan.model, BYTES[self.plan.compute_dtype]
-        chunks = self.plan.loss in ("chunked", "fused")  # which make the head's copy anew
-        head = width * model.vocab * model.hidden if self.casts_head and not chunks else 0
-        if not self.casts_head or self.plan.quantized:
-            return head, head, 0
         linears = width * sum(linear.weights for linear in model.linears())
         if not self.plan.checkpoints_memory:
-            return linears + head, linears + head, 0
-        return (linears if self.full else 0) + head, head, linears // model.layers
+            return linears, linears, 0
+        return linears if self.full else 0, 0, linears // model.layers
 
     @cached_property
-    def casts_head(self) -> bool:
-        """Whether autocast makes copies of fp32 weights: of the head's, and where not in 4 bits of all."""
-        upcast = self.plan.quantized and self.plan.upcast == "all"
-        return self.plan.autocast and (self.plan.dtype == "fp32" or upcast)
+    def head_cast(self) -> int:
+        """The same of the head's weight, which lives from the logits to the end of their backward."""
+        upcast = self.plan.dtype == "fp32" or (self.plan.quantized and self.plan.upcast == "all")
+        if not self.plan.autocast or not upcast:
+            return 0
+        return BYTES[self.plan.compute_dtype] * self.plan.model.vocab * self.plan.model.hidden

@@ -53,8 +53,7 @@ class Logits:
         heads = head * (2 if self.active.full else 0)  # the gradient, and a chunk's share of it
         states = tokens * model.hidden * self.width  # the gradient that the head gives back
         if plan.loss == "chunked":
-            copy = head if self.active.casts_head else 0
-            return min(CHUNK, tokens) * model.vocab * (self.width + 12) + heads + copy
+            return min(CHUNK, tokens) * model.vocab * (self.width + 12) + heads + self.active.head_cast
         if plan.loss == "fused":
             chunks = -(-model.vocab // model.hidden)
             size = 1 << (-(-tokens // chunks) - 1).bit_length()
@@ -62,10 +61,10 @@ class Logits:
         held = self.width if plan.hold_output != "never" else 0
         held += self.width if model.traits.softcap else 0  # tanh keeps its output
         if not self.upcast:
-            return self.number * (3 * self.width + held)
+            return self.number * (3 * self.width + held) + self.active.head_cast
         forward, held = self._forward(held)
         backward = 4 + self.width if plan.loss == "in_place" else 12
-        return self.number * max(forward, backward + held) + states
+        return self.number * max(forward, backward + held) + states + self.active.head_cast
 
     @cached_property
     def held(self) -> int:
@@ -76,7 +75,7 @@ class Logits:
     @cached_property
     def forward(self) -> int:
         """Logits and the loss as the forward ends."""
-        return self.number * self._forward(0)[0] if self.upcast else self.loss
+        return self.number * self._forward(0)[0] + self.active.head_cast if self.upcast else self.loss
 
     def _forward(self, held: int) -> tuple[int, int]:
         """Bytes a logit in the forward of transformers' fp32 loss, and of those that are held."""
