@@ -28,13 +28,18 @@ class ModelError(ValueError):
 
 def dimensions(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an `Architecture`, its name apart. Raises ModelError for one that is missing or wrong."""
-    config = {**config, **config.get("text_config", {})}
+    inner = config.get("text_config") or {}
+    if not isinstance(inner, Mapping):
+        raise ModelError(f"text_config no config do modelo deve ser um objeto; recebi {inner!r}.")
+    config = {**config, **inner}
     family = str(config.get("model_type", ""))
     if family not in FAMILIES:
         raise unknown(family)
     traits, hidden, heads = FAMILIES[family], _need(config, "hidden"), _need(config, "heads")
     _check_uniform(config)
     experts = _need(config, "experts") if traits.router else 0
+    if traits.router and experts < 1:
+        raise ModelError(f"o config de uma mistura deve ter um especialista ou mais; recebi {experts}.")
     return {
         "family": family,
         "hidden": hidden,
@@ -44,16 +49,16 @@ def dimensions(config: Mapping[str, Any]) -> dict[str, Any]:
         "head_dim": _head_dim(config, traits, hidden, heads),
         "intermediate": _intermediate(config, traits, hidden),
         "vocab": _need(config, "vocab"),
-        "max_positions": int(_find(config, "max_positions") or 2**31 - 1),
-        "tied": bool(config.get("tie_word_embeddings", traits.tied)),
+        "max_positions": _optional(config, *NAMES["max_positions"]) or 2**31 - 1,
+        "tied": _switch(config, ("tie_word_embeddings", traits.tied)),
         "qkv_bias": _switch(config, traits.qkv_bias),
         "out_bias": _switch(config, traits.out_bias),
         "mlp_bias": _switch(config, traits.mlp_bias),
         "experts": experts,
-        "experts_per_token": int(config.get("num_experts_per_tok") or 2) if experts else 0,
-        "shared_intermediate": int(config.get(traits.shared_intermediate) or 0),
+        "experts_per_token": (_optional(config, "num_experts_per_tok") or 2) if experts else 0,
+        "shared_intermediate": _optional(config, traits.shared_intermediate),
         "sliding_window": _sliding_window(config),
-        "embedding": int(config.get("word_embed_proj_dim") or 0),
+        "embedding": _optional(config, "word_embed_proj_dim"),
     }
 
 
@@ -101,32 +106,34 @@ def _from_hub(repo: str) -> Mapping[str, Any]:
         ) from None
 
 
-def _find(config: Mapping[str, Any], field: str) -> Any:
-    return next((config[key] for key in NAMES[field] if config.get(key) is not None), None)
-
-
 def _need(config: Mapping[str, Any], field: str) -> int:
     keys = NAMES.get(field, (f"{field}_size",))
-    value = next((config[key] for key in keys if config.get(key) is not None), None)
-    if value is None:
+    if all(config.get(key) is None for key in keys):
         raise ModelError(
             f"falta {' ou '.join(keys)} no config do modelo: sem essa dimensão não há como contar."
         )
+    return _optional(config, *keys)
+
+
+def _optional(config: Mapping[str, Any], *keys: str) -> int:
+    """The first of these numbers that is there, 0 if none is."""
+    key = next((key for key in keys if config.get(key) is not None), None)
+    value = 0 if key is None else config[key]
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ModelError(f"{keys[0]} no config do modelo deve ser um inteiro; recebi {value!r}.")
+        raise ModelError(f"{key} no config do modelo deve ser um inteiro; recebi {value!r}.")
     return value
 
 
 def _kv_heads(config: Mapping[str, Any], family: str, heads: int) -> int:
     if family == "gpt_bigcode":
         return 1 if config.get("multi_query", True) else heads
-    return int(config.get("num_key_value_heads") or heads)
+    return heads if config.get("num_key_value_heads") is None else _optional(config, "num_key_value_heads")
 
 
 def _head_dim(config: Mapping[str, Any], traits: Family, hidden: int, heads: int) -> int:
-    explicit = config.get("head_dim") or traits.head_dim
+    explicit = _optional(config, "head_dim") or traits.head_dim
     if explicit:
-        return int(explicit)
+        return explicit
     if heads < 1 or hidden % heads:
         raise ModelError(
             f"hidden_size ({hidden}) não é divisível por num_attention_heads ({heads}) e falta head_dim."
@@ -135,22 +142,27 @@ def _head_dim(config: Mapping[str, Any], traits: Family, hidden: int, heads: int
 
 
 def _intermediate(config: Mapping[str, Any], traits: Family, hidden: int) -> int:
-    if traits.expert_intermediate and config.get(traits.expert_intermediate):
-        return int(config[traits.expert_intermediate])
-    value = _find(config, "intermediate")
-    if value is None and not traits.gated:
+    if traits.expert_intermediate and (value := _optional(config, traits.expert_intermediate)):
+        return value
+    if not traits.gated and not _optional(config, *NAMES["intermediate"]):
         return 4 * hidden
     return _need(config, "intermediate")
 
 
 def _switch(config: Mapping[str, Any], switch: Switch) -> bool:
-    return switch if isinstance(switch, bool) else bool(config.get(*switch))
+    if isinstance(switch, bool):
+        return switch
+    key, default = switch
+    value = default if config.get(key) is None else config[key]
+    if not isinstance(value, bool):
+        raise ModelError(f"{key} no config do modelo deve ser true ou false; recebi {value!r}.")
+    return value
 
 
 def _sliding_window(config: Mapping[str, Any]) -> int:
     if config.get("use_sliding_window") is False:
         return 0
-    return int(config.get("sliding_window") or 0)
+    return _optional(config, "sliding_window")
 
 
 def _check_uniform(config: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
@@ -30,6 +31,8 @@ Upcast = Literal["none", "norms", "all"]
 Hold = Literal["never", "backward", "step", "next"]
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+SWITCHES = "autocast", "checkpointing", "reentrant", "set_to_none", "use_cache", "padding"
+VERSIONS = "transformers", "peft", "bitsandbytes"
 
 
 class PlanError(ValueError):
@@ -169,6 +172,13 @@ def _check_choices(plan: Plan) -> None:
                 )
         elif allowed and value not in allowed:
             raise PlanError(f"{name} deve ser um de {', '.join(map(repr, allowed))}; recebi {value!r}.")
+    for name in SWITCHES:
+        if not isinstance(value := getattr(plan, name), bool):
+            raise PlanError(f"{name} deve ser True ou False; recebi {value!r}.")
+    for name in VERSIONS:
+        value = getattr(plan, name)
+        if not isinstance(value, str) or not re.fullmatch(r"\d+(\.\d+)*", value):
+            raise PlanError(f"{name} deve ser uma versão, como '5.23'; recebi {value!r}.")
 
 
 def _check_sizes(plan: Plan) -> None:

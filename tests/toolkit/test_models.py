@@ -57,6 +57,12 @@ def test_plain_data_gives_the_model_back():
         ({"vocab_size": -3}, ["vocab", "-3"]),
         ({"model_type": "mamba"}, ["mamba", "llama"]),
         ({"hidden_size": "2048"}, ["hidden_size", "inteiro"]),
+        ({"head_dim": "x"}, ["head_dim", "inteiro"]),
+        ({"max_position_embeddings": "x"}, ["max_position_embeddings", "inteiro"]),
+        ({"num_key_value_heads": 0}, ["kv_heads", "0"]),
+        ({"tie_word_embeddings": "sim"}, ["tie_word_embeddings", "true ou false"]),
+        ({"text_config": 5}, ["text_config", "objeto"]),
+        ({"model_type": "mixtral", "num_local_experts": 0}, ["especialista", "0"]),
     ],
 )
 def test_contradictions_are_one_sentence(changes, words):

@@ -50,14 +50,17 @@ class Logits:
         """Logits, the loss and their gradients at their largest."""
         plan, model, tokens = self.plan, self.plan.model, self.active.tokens
         head = model.vocab * model.hidden * self.width
-        heads = head * (2 if self.active.full else 0)  # the gradient, and a chunk's share of it
+        trained = head if self.active.full else 0
         states = tokens * model.hidden * self.width  # the gradient that the head gives back
         if plan.loss == "chunked":
-            return min(CHUNK, tokens) * model.vocab * (self.width + 12) + heads + self.active.head_cast
+            chunk = min(CHUNK, tokens) * model.vocab
+            summed = trained if tokens > CHUNK else 0  # the earlier chunks' gradient of the head
+            taken = max(chunk * (self.width + 12), chunk * self.width + trained)
+            return taken + summed + self.active.head_cast
         if plan.loss == "fused":
             chunks = -(-model.vocab // model.hidden)
             size = 1 << (-(-tokens // chunks) - 1).bit_length()
-            return min(size, tokens) * model.vocab * self.width + states + heads
+            return min(size, tokens) * model.vocab * self.width + states + 2 * trained
         held = self.width if plan.hold_output != "never" else 0
         held += self.width if model.traits.softcap else 0  # tanh keeps its output
         if not self.upcast:

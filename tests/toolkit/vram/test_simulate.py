@@ -15,10 +15,11 @@ from toolkit.vram.loading import IN_ORDER, Schedule, _timetable
 from toolkit.vram.simulate import run
 from toolkit.vram.trace import Trace, moments
 
-from .plans import GRID, plan
+from .plans import GRID, architecture, plan
 
 REAL = {
     "full": plan(Full()),
+    "full, tied": plan(Full(), optimizer="sgd").change(model=architecture(tie_word_embeddings=True)),
     "lora": plan(),
     "lora, checkpointed": plan(checkpointing=True),
     "lora, eager": plan(attention="eager"),
