@@ -82,10 +82,11 @@ def targeted(model: Architecture, targets: tuple[str, ...] | str) -> list[Linear
 def adapter_parameters(model: Architecture, method: Method) -> int:
     """Parameters that the method adds (all of them trained)."""
     if isinstance(method, LoRA):
-        return sum(
+        modules = sum(
             linear.count * (method.rank * (linear.inputs + linear.outputs) + linear.outputs * method.use_dora)
             for linear in targeted(model, method.targets)
         )
+        return modules + (_expert_lora(model, method.rank) if adapts_experts(model, method) else 0)
     if isinstance(method, IA3):
         feedforward = targeted(model, method.feedforward)
         return sum(
@@ -100,6 +101,18 @@ def adapter_parameters(model: Architecture, method: Method) -> int:
         width = model.hidden
         return 2 * model.layers * (2 * width * method.bottleneck + method.bottleneck + width)
     return 0
+
+
+def adapts_experts(model: Architecture, method: Method) -> bool:
+    """Whether peft puts LoRA on a mixture's experts, each a slice of one parameter, and on its router."""
+    return isinstance(method, LoRA) and method.targets == ALL_LINEAR and model.traits.lora_experts
+
+
+def _expert_lora(model: Architecture, rank: int) -> int:
+    """The gate and what goes up are one matrix, of twice the rank."""
+    into = 2 * rank * (model.hidden + 2 * model.intermediate)
+    out = rank * (model.intermediate + model.hidden)
+    return model.layers * (rank * (model.hidden + model.experts) + model.experts * (into + out))
 
 
 def _count_plan(plan: Plan) -> Count:

@@ -34,6 +34,9 @@ class Family:
     conv1d: bool = False
     parallel: bool = False
     router: str = ""
+    lora_experts: bool = (
+        False  # peft's "all-linear" takes experts and router (transformers_weight_conversion.py)
+    )
     expert_intermediate: str = ""
     shared_intermediate: str = ""
     head_dim: int = 0
@@ -137,7 +140,7 @@ FAMILIES: dict[str, Family] = {
         position_offset=2,
         tied=True,
     ),
-    "mixtral": replace(PLAIN, router="mlp.gate", expert_intermediate="intermediate_size"),
+    "mixtral": replace(PLAIN, router="mlp.gate", expert_intermediate="intermediate_size", lora_experts=True),
     "qwen2_moe": replace(
         PLAIN,
         qkv_bias=("qkv_bias", True),
@@ -145,7 +148,13 @@ FAMILIES: dict[str, Family] = {
         expert_intermediate="moe_intermediate_size",
         shared_intermediate="shared_expert_intermediate_size",
     ),
-    "qwen3_moe": replace(QWEN3, router="mlp.gate", expert_intermediate="moe_intermediate_size", head_dim=0),
+    "qwen3_moe": replace(
+        QWEN3,
+        router="mlp.gate",
+        expert_intermediate="moe_intermediate_size",
+        head_dim=0,
+        lora_experts=True,
+    ),
     "olmoe": replace(
         PLAIN,
         qk_norm="width",
@@ -153,6 +162,7 @@ FAMILIES: dict[str, Family] = {
         out_bias=("attention_bias", False),
         router="mlp.gate",
         expert_intermediate="intermediate_size",
+        lora_experts=True,
     ),
     "granitemoe": replace(
         PLAIN,

@@ -217,6 +217,7 @@ def _check_pairs(plan: Plan) -> None:
         )
     if isinstance(plan.method, LoRA):
         _check_targets(plan, plan.method)
+        _check_experts(plan, plan.method)
 
 
 def _check_targets(plan: Plan, method: LoRA) -> None:
@@ -228,6 +229,18 @@ def _check_targets(plan: Plan, method: LoRA) -> None:
             names = sorted({linear.name.rsplit(".", 1)[-1] for linear in linears})
             raise PlanError(
                 f"targets deve citar módulos do modelo ({', '.join(names)}); {target!r} não existe."
+            )
+
+
+def _check_experts(plan: Plan, method: LoRA) -> None:
+    """peft's LoRA of a parameter, which is what the experts of a mixture are, has neither."""
+    if method.targets != methods.ALL_LINEAR or not plan.model.traits.lora_experts:
+        return
+    for name, value in (("dropout", method.dropout), ("use_dora", method.use_dora)):
+        if value:
+            raise PlanError(
+                f"{name} deve ser {type(value)()!r} com targets='all-linear' numa mistura de especialistas, como "
+                f"{plan.model.name}; recebi {value!r}: o peft não o aplica aos especialistas."
             )
 
 

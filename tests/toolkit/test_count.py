@@ -59,6 +59,14 @@ PEFT_FAMILIES = [
 ]
 
 
+MIXTURES = ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe"]
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_lora_count_of_a_mixture_equals_peft(family):
+    test_lora_count_equals_peft(family, LoRA(targets="all-linear"))
+
+
 @pytest.mark.parametrize("family", [family for family in PEFT_FAMILIES if family != "mixtral"])
 @pytest.mark.parametrize("method", [LoRA(targets="all-linear"), LoRA(4, use_dora=True, targets="all-linear")])
 def test_lora_count_equals_peft(family, method):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from toolkit.count import targeted
+from toolkit.count import adapts_experts, targeted
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning
 from toolkit.models import Linear
 from toolkit.plan import BYTES, Plan
@@ -206,8 +206,10 @@ class Activations:
         norms = model.traits.block_norms - 1
         kept += self.norm(model.hidden) * norms - (self.shared if norms and model.traits.parallel else 0)
         if model.experts:
-            moved = model.experts_per_token * model.hidden
-            kept += self.tokens * self.linear * (2 * moved + (width if self.full else 0))
+            moved, adapted = model.experts_per_token * model.hidden, adapts_experts(model, self.plan.method)
+            kept += self.tokens * self.linear * (2 * moved + (width if self.full or adapted else 0))
+            if adapted:  # a copy of all of them, with what LoRA adds
+                kept += model.expert_weights // model.layers * BYTES[self.plan.dtype]
         else:
             kept += self.inputs(linears[:-1]) + self.inputs(linears[-1:])
         if isinstance(self.plan.method, Adapter):

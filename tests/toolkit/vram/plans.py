@@ -18,7 +18,7 @@ SIZES = {
 
 def architecture(family="llama", **changes):
     """A model of four layers, 512 wide."""
-    heads = {"gpt_neox": 8, "opt": 8}.get(family, 4)
+    heads = {"gpt_neox": 8, "opt": 8, "bloom": 8}.get(family, 4)
     return Architecture.from_config({"model_type": family, **SIZES, "num_key_value_heads": heads, **changes})
 
 
@@ -64,8 +64,18 @@ GRID = {
     "qlora": plan(QLoRA()),
     "qlora, kbit": plan(QLoRA(), upcast="all", checkpointing=True, reentrant=True),
     "qlora, norms": plan(QLoRA(), upcast="norms", autocast=True),
+    "qlora, dora": plan(QLoRA(use_dora=True)),
+    "qlora, unsloth, checkpointed": plan(
+        QLoRA(16, targets="all-linear", dropout=0.1), kernels="lora", checkpointing=True, attention="flash"
+    ),
+    "qlora, phi, autocast": plan(QLoRA(16, targets="all-linear"), "phi", autocast=True),
+    "full, tied, fused adamw": plan(Full(), optimizer="adamw_fused").change(
+        model=architecture(tie_word_embeddings=True)
+    ),
     "prompt": plan(PromptTuning()),
+    "ia3": plan(IA3()),
     "adapter": plan(Adapter()),
+    "adapter, chunked": plan(Adapter(), loss="chunked", batch=4),
     "mistral": plan(ALL, "mistral"),
     "qwen2": plan(ALL, "qwen2"),
     "qwen3": plan(ALL, "qwen3", dtype="bf16"),
@@ -75,5 +85,10 @@ GRID = {
     "phi3": plan(ALL, "phi3"),
     "gpt_neox": plan(ALL, "gpt_neox"),
     "mixtral": plan(Full(), "mixtral"),
+    "mixtral, lora": plan(ALL, "mixtral"),
+    "mixtral, fp16": plan(family="mixtral", dtype="fp16", gpu="T4"),
+    "bloom": plan().change(
+        model=architecture("bloom", intermediate_size=None), method=LoRA(16, targets=("query_key_value",))
+    ),
+    "prefix": plan(PrefixTuning()),
 }
-WIDER = {"prefix": plan(PrefixTuning()), "ia3": plan(IA3())}  # looser closed forms, see the test
