@@ -236,11 +236,11 @@ def _check_experts(plan: Plan, method: LoRA) -> None:
     """peft's LoRA of a parameter, which is what the experts of a mixture are, has neither."""
     if method.targets != methods.ALL_LINEAR or not plan.model.traits.lora_experts:
         return
-    for name, value in (("dropout", method.dropout), ("use_dora", method.use_dora)):
-        if value:
+    for name, allowed in (("dropout", 0.0), ("use_dora", False)):
+        if (value := getattr(method, name)) != allowed:
             raise PlanError(
-                f"{name} deve ser {type(value)()!r} com targets='all-linear' numa mistura de especialistas, como "
-                f"{plan.model.name}; recebi {value!r}: o peft não o aplica aos especialistas."
+                f"{name} deve ser {allowed!r} com targets='all-linear' na mistura {plan.model.name}; recebi "
+                f"{value!r}: o peft não o aplica a especialistas."
             )
 
 
