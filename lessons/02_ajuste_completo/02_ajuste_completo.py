@@ -919,7 +919,7 @@ gain = macro_f1(truth, found["ajuste completo"][0]) - macro_f1(truth, found["bas
 print(f"\n\nganho de macro-F1: {gain:+.2f}")
 
 # %% [markdown]
-# **Leitura do resultado.** A perda na validação despenca nos primeiros passos, quando o modelo aprende o **formato** (responder com um nome e parar), e depois desce devagar, enquanto aprende a **distinguir** os tipos; só esta segunda parte aparece no macro-F1. A última linha diz quanto se ganhou; se os dois intervalos não se cruzam, o ganho não é sorte. Para comparar, contar palavras (TF-IDF com regressão logística, na ficha dos dados) dá 0,49, com todas as 864 cláusulas de treino. O pico medido numa CPU é o do processo inteiro (RSS), e passa do previsto. Se o macro-F1 não sai do acaso, mas a perda caiu, faltam passos.
+# **Leitura do resultado.** A perda na validação despenca nos primeiros passos, quando o modelo aprende o **formato** (responder com um nome e parar), e depois desce devagar, enquanto aprende a **distinguir** os tipos; só esta segunda parte aparece no macro-F1. A última linha diz quanto se ganhou; se os dois intervalos não se cruzam, o ganho não é sorte. Para comparar, contar palavras (TF-IDF com regressão logística, na ficha dos dados) dá 0,49, com todas as 864 cláusulas de treino. O pico medido numa CPU é o do processo inteiro (RSS), e não coincide com o previsto para uma GPU. Se o macro-F1 não sai do acaso, mas a perda caiu, faltam passos.
 
 # %%
 _, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
@@ -938,7 +938,7 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Cada linha é um tipo, cada coluna, uma resposta; acertos na diagonal. À esquerda, colunas: o modelo base responde o mesmo para quase tudo. À direita a diagonal começa a aparecer, e as confusões que sobram costumam ser entre tipos que falam do mesmo (multa e responsabilidade, pagamento e reajuste). Uma coluna cheia à direita seria um tipo que o modelo usa quando não sabe.
+# **Leitura do resultado.** Cada linha é um tipo, cada coluna, uma resposta; acertos na diagonal. À esquerda, colunas: o modelo base responde o mesmo para quase tudo. À direita, quanto mais o macro-F1 subiu, mais a diagonal aparece, e as confusões que sobram costumam ser entre tipos que falam do mesmo (multa e responsabilidade, pagamento e reajuste). Uma coluna cheia à direita seria um tipo que o modelo usa quando não sabe.
 
 # %% [markdown]
 # ## 9. O que uma taxa alta demais faz
