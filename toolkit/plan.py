@@ -199,10 +199,6 @@ def _check_pairs(plan: Plan) -> None:
         raise PlanError(
             "dtype deve ser 'fp32' ou 'bf16' no ajuste completo: gradientes fp16 não se desescalam."
         )
-    if isinstance(plan.method, Full) and plan.upcast == "all":
-        raise PlanError(
-            "upcast deve ser 'none' ou 'norms' no ajuste completo: o preparo do peft congela o modelo."
-        )
     half = plan.autocast or plan.dtype != "fp32"
     if plan.attention == "flash" and not half:
         raise PlanError(

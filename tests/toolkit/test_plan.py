@@ -47,7 +47,6 @@ def test_presets_are_plans_that_run(name):
         ({"checkpointing": "talvez"}, ["checkpointing", "True ou False", "talvez"]),
         ({"transformers": "cinco"}, ["transformers", "5.23", "cinco"]),
         ({"bitsandbytes": ""}, ["bitsandbytes"]),
-        ({"method": Full(), "upcast": "all"}, ["upcast", "norms"]),
     ],
 )
 def test_mistakes_are_one_sentence(changes, words):

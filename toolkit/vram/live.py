@@ -177,8 +177,8 @@ def _prepare(model: Any, plan: Plan) -> Any:
         model.gradient_checkpointing_enable({"use_reentrant": plan.reentrant, "preserve_rng_state": False})
         if plan.reentrant and not isinstance(plan.method, Full):
             model.enable_input_require_grads()
+    model = attach(model, plan.method)
     if not isinstance(plan.method, Full):
-        model = attach(model, plan.method)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(DTYPES[plan.adapter_dtype])
