@@ -192,7 +192,8 @@ class Activations:
         """Kept by the activation in a layer's MLP (in a mixture: of the experts that a token meets)."""
         model = self.plan.model
         copies = 3 if model.traits.gated else SAVED_BY_ACTIVATION.get(model.family, 1)
-        copies -= self.plan.kernels == "liger" or any(self.fuses(x) for x in model.linears()[-1:])
+        last = model.linears()[-1]  # of the MLP, where there is one apart from experts
+        copies -= self.plan.kernels == "liger" or (last.part == "mlp" and self.fuses(last))
         width = model.intermediate * max(1, model.experts_per_token) + model.shared_intermediate
         return self.tokens * copies * width * self.linear
 
