@@ -873,7 +873,7 @@ train_data, validation_data, test_data = (
     read_examples(rows / f"{part}.jsonl", "texto", "merece", instruction)
     for part in ("train", "validation", "test")
 )
-sizes = {"cpu": (24, 16, 48), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
+sizes = {"cpu": (40, 16, 48), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
 steps, held_out, tested = (2, 2, 4) if reduced else sizes[machine.profile]
 print(f"{steps} passos de 4 candidaturas; validação em {held_out}, teste em {tested}\n")
 for example in train_data[:3]:
@@ -979,12 +979,12 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** A barra vermelha é o que o ajuste eficiente elimina, e elimina igual nos cinco: com menos de 1 % dos parâmetros treinados, gradientes e estados do Adam quase somem do desenho. Sobram os pesos congelados, que só o QLoRA encolhe, e as ativações, que **nenhum** encolhe: para treinar um prompt na entrada, o gradiente atravessa as 32 camadas de volta, e cada uma guarda o que precisa para isso. Por isso um método com 82 mil parâmetros treináveis não cabe na T4, e o QLoRA, com 3,4 milhões, cabe. (No ajuste completo a parcela verde é quase zero porque o pico cai no passo do otimizador, quando as ativações já foram soltas.) Se a sua barra do prompt é muito menor que a do LoRA, desconfie: alguém esqueceu as ativações.
+# **Leitura do resultado.** A barra vermelha é o que o ajuste eficiente elimina, e elimina igual nos cinco: com menos de 1 % dos parâmetros treinados, gradientes e estados do Adam quase somem do desenho. Sobram os pesos congelados, que só o QLoRA encolhe, e as ativações, que **nenhum** encolhe: para treinar um prompt na entrada, o gradiente atravessa as 32 camadas de volta, e cada uma guarda o que precisa para isso. O LoRA e o QLoRA, aqui em todas as lineares, guardam ainda a entrada de cada $A$, e a parcela verde deles é a maior. Por isso um método com 82 mil parâmetros treináveis não cabe na T4, e o QLoRA, com 21 milhões, cabe. (No ajuste completo a parcela verde é quase zero porque o pico cai no passo do otimizador, quando as ativações já foram soltas.) Se a sua barra do prompt é muito menor que a do LoRA, desconfie: alguém esqueceu as ativações.
 
 # %% [markdown]
 # ### Os seis treinos
 #
-# Cada método treina uma cópia nova da base. Depois medimos os acertos no teste: das duas respostas, o modelo dá a que acha mais provável; ao acaso acertaria metade. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são cerca de dez minutos ao todo, com dois núcleos.
+# Cada método treina uma cópia nova da base. Depois medimos os acertos no teste: das duas respostas, o modelo dá a que acha mais provável; ao acaso acertaria metade. O que fica pronto é guardado: se a sessão cair, rode a célula de novo e ela continua do método em que parou. (Para refazer, apague a pasta `runs/07_outros_metodos`.) No perfil `cpu` são menos de dez minutos, com dois núcleos.
 
 # %%
 from dataclasses import replace
@@ -1022,21 +1022,27 @@ before = quality(base.model)
 runs = {name: measured(name, before) for name in METHODS}
 
 # %%
+from math import log
+
+tokens = sum(len(e.ids) - e.prompt_length for e in encoded) / len(encoded)  # por resposta, com o fim do texto
 _, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
 for name, run in runs.items():
     left.plot(*zip(*run.validation, strict=True), "o-", color=COLORS[name], label=name)
-    right.plot(run.trainable, run.validation[-1][1], "o", color=COLORS[name], markersize=10)
-    right.annotate(f" {name}", (run.trainable, run.validation[-1][1]), va="bottom", fontsize=9)
-left.set(xlabel="passos", ylabel="perda na validação", title="O mesmo número de passos para todos")
+    right.plot(run.trainable, run.after["acertos"], "o", color=COLORS[name], markersize=10)
+    right.annotate(f" {name}", (run.trainable, run.after["acertos"]), va="bottom", fontsize=9)
+left.axhline(log(2) / tokens, color="#444", linestyle=":")
+left.text(0, log(2) / tokens * 1.05, "formato certo, decisão ao acaso", fontsize=9)
+left.set(xlabel="passos", ylabel="perda na validação", yscale="log", title="O mesmo número de passos")
 left.legend(frameon=False)
-right.set(xscale="log", xlabel="parâmetros treináveis", ylabel="perda na validação, no fim")
-right.set_title("Quanto se treina e o que se ganha")
+right.axhline(0.5, color="#444", linestyle=":")
+right.set(xscale="log", xlabel="parâmetros treináveis", ylabel="acertos no teste", ylim=(0, 1.05))
+right.set_title("Quanto se treina e o que se acerta")
 for axes in (left, right):
     axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Olhe primeiro a perda, medida sempre nas mesmas cláusulas que o treino não vê. Na busca de taxas com o SmolLM2, com a metade destes passos, a ordem já era: o ajuste completo e o adaptador na frente, o prefixo e o LoRA logo atrás, o prompt por último, bem longe. À direita, a perda cai quando se treina mais, mas não em linha: o prefixo, com metade dos números do LoRA, empatou com ele. O prompt tem dezenas de vezes menos números, só mexe na entrada, e o gradiente que chega a ele atravessou o modelo inteiro: aprende devagar. Isso não diz onde ele chegaria com mil vezes mais passos. Se alguma curva sobe, a taxa é alta demais para este treino.
+# **Leitura do resultado.** Olhe primeiro a perda, em escala logarítmica, medida sempre nas mesmas candidaturas que o treino não vê. Nos primeiros passos todas despencam: é o **formato** que se aprende, responder só *sim* ou *não* e parar. A linha pontilhada é onde fica quem tem o formato e decide ao acaso; só abaixo dela o método começou a ler a prova. Essa passagem é brusca: à direita, quem a fez está perto do alto, quem não a fez perto da metade, e quase não há meio-termo. Quem passa primeiro é, em parte, sorte: numa rodada nossa com 24 passos, o QLoRA acertava 98 % e o LoRA, que treina os mesmos números, 54 %. Por isso não conclua que um é melhor que o outro por estar acima **nesta** rodada. O que se repete é outra coisa: o prompt e o prefixo, que treinam menos números e não mexem em peso nenhum, andam mais devagar. Isso não diz onde chegariam com mil vezes mais passos. Se alguma curva sobe, a taxa é alta demais para este treino.
 
 # %% [markdown]
 # ### O que cada um custa na hora de usar
@@ -1123,7 +1129,7 @@ print(
 )
 
 # %% [markdown]
-# **Leitura do resultado.** Coluna por coluna. **Treináveis** e **disco** andam juntos: quatro bytes por número, de algumas dezenas de KiB (prompt) ao modelo inteiro (completo). **Memória**: prevista e simulada concordam, e são para uma GPU; num modelo deste tamanho as ativações e os logits do lote mandam, e por isso os cinco métodos eficientes ficam próximos. A coluna medida só se compara com elas se for CUDA; RSS conta o processo inteiro e não mostra o que a GPU economizaria. **s/passo**: quem congela poupa o gradiente dos pesos, um terço das operações da aula 01, e não mais que isso; o método com menos parâmetros não é o mais rápido. **macro-F1**: com tão poucos passos, boa parte da perda que caiu foi aprender a responder **no formato**, e não a distinguir os tipos; com 36 cláusulas, o acaso sozinho move esse número em mais de 0,1, e diferença menor não é diferença. É a perda de validação que separa os métodos aqui. Se a latência do LoRA fundido não fica perto de 1, ou a memória simulada do completo não é a maior, procure o erro.
+# **Leitura do resultado.** Coluna por coluna. **Treináveis** e **disco** andam juntos: quatro bytes por número, de algumas dezenas de KiB (prompt) ao modelo inteiro (completo). **Memória**: prevista e simulada concordam, e são para uma GPU; num modelo deste tamanho as ativações e os logits do lote mandam, e por isso os cinco métodos eficientes ficam próximos. A coluna medida só se compara com elas se for CUDA; RSS conta o processo inteiro e não mostra o que a GPU economizaria. **s/passo**: quem congela poupa o gradiente dos pesos, um terço das operações da aula 01, e o passo do otimizador sobre todos eles, que num lote tão pequeno pesa muito; mas o método com menos parâmetros não é o mais rápido. **Acertos**: em 48 candidaturas o acaso sozinho move esse número em 14 pontos para cada lado, perto da metade (menos perto do alto); diferença menor não é diferença. E perdas parecidas podem dar acertos muito diferentes, porque a perda ainda é, em boa parte, a do formato. Se a latência do LoRA fundido não fica perto de 1, ou a memória simulada do completo não é a maior, procure o erro.
 
 # %% [markdown]
 # ## 7. Três parentes: IA3, DoRA e AdaLoRA
