@@ -841,7 +841,7 @@ with needs_exercise(5, 7):
 # %% [markdown]
 # ## 6. Seis métodos, a mesma tarefa
 #
-# Até aqui, o "como". Falta o "quanto": o ajuste completo, o LoRA, o QLoRA e os três desta aula, no **mesmo** modelo, com os **mesmos** dados, na mesma ordem, pelo mesmo número de passos. A tarefa: dizer se uma candidatura merece entrevista, isto é, se o resultado da prova é *bom* ou *excelente*. Os textos são os da aula 08, com a resposta justa; são curtos, e por isso cabem no tempo da aula passos bastantes para que se veja quem aprendeu a tarefa, e não só o formato da resposta.
+# Até aqui, o "como". Falta o "quanto": o ajuste completo, o LoRA, o QLoRA e os três desta aula, no **mesmo** modelo, com os **mesmos** dados, na mesma ordem, pelo mesmo número de passos. A tarefa: dizer se uma candidatura merece entrevista, isto é, se o resultado da prova é *bom* ou *excelente*. Os textos são os da aula 08, com a resposta justa; são curtos, e por isso cabem no tempo da aula passos bastantes para que alguns métodos aprendam a tarefa, e não só o formato da resposta.
 
 # %%
 import os
@@ -873,7 +873,7 @@ train_data, validation_data, test_data = (
     read_examples(rows / f"{part}.jsonl", "texto", "merece", instruction)
     for part in ("train", "validation", "test")
 )
-sizes = {"cpu": (40, 16, 48), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
+sizes = {"cpu": (24, 16, 48), "t4": (100, 48, 200), "big": (200, 72, 400)}  # passos, validação, teste
 steps, held_out, tested = (2, 2, 4) if reduced else sizes[machine.profile]
 print(f"{steps} passos de 4 candidaturas; validação em {held_out}, teste em {tested}\n")
 for example in train_data[:3]:
@@ -1042,7 +1042,7 @@ for axes in (left, right):
 plt.show()
 
 # %% [markdown]
-# **Leitura do resultado.** Olhe primeiro a perda, em escala logarítmica, medida sempre nas mesmas candidaturas que o treino não vê. Nos primeiros passos todas despencam: é o **formato** que se aprende, responder só *sim* ou *não* e parar. A linha pontilhada é onde fica quem tem o formato e decide ao acaso; só abaixo dela o método começou a ler a prova. Essa passagem é brusca: à direita, quem a fez está perto do alto, quem não a fez perto da metade, e quase não há meio-termo. Quem passa primeiro é, em parte, sorte: numa rodada nossa com 24 passos, o QLoRA acertava 98 % e o LoRA, que treina os mesmos números, 54 %. Por isso não conclua que um é melhor que o outro por estar acima **nesta** rodada. O que se repete é outra coisa: o prompt e o prefixo, que treinam menos números e não mexem em peso nenhum, andam mais devagar. Isso não diz onde chegariam com mil vezes mais passos. Se alguma curva sobe, a taxa é alta demais para este treino.
+# **Leitura do resultado.** Olhe primeiro a perda, em escala logarítmica, medida sempre nas mesmas candidaturas que o treino não vê. Nos primeiros passos todas despencam: é o **formato** que se aprende, responder só *sim* ou *não* e parar. A linha pontilhada é onde fica quem tem o formato e decide ao acaso; só abaixo dela o método começou a ler a prova. Essa passagem é brusca: à direita, quem a fez está perto do alto, quem não a fez perto da metade, e quase não há meio-termo. Quem passa primeiro é, em parte, sorte: numa rodada nossa de 24 passos, o ajuste completo acertou 96 % e o QLoRA 98 %, e o LoRA, que treina os mesmos números que o QLoRA, 54 %. Por isso não conclua que um método é melhor que outro por estar acima **nesta** rodada: com tão poucos passos ela diz quem já passou, e não quem chega mais longe. O prompt, que tem dezenas de vezes menos números e só mexe na entrada, fica com a perda mais alta; isso tampouco diz onde chegaria com mil vezes mais passos. Se alguma curva sobe, a taxa é alta demais para este treino.
 
 # %% [markdown]
 # ### O que cada um custa na hora de usar
