@@ -470,7 +470,7 @@ for tokens in (1, 16, 64) if reduced else (1, 16, 64, 256, 1024, 2048):
     print(f"{tokens:6d} {1e3 * plain:9.2f} ms {1e3 * packed_time:9.2f} ms {ratios[tokens]:6.2f}")
 
 # %% [markdown]
-# **Leitura do resultado.** Com um token só, a camada em 4 bits leva muitas vezes o tempo da densa: quase tudo é desquantizar. Com muitos tokens a conta domina, e a razão cai para perto de 1. (Nunca espere menos que 1, a não ser por ruído: desquantizar é trabalho a mais, em qualquer máquina.)
+# **Leitura do resultado.** Com um token só, a camada em 4 bits leva várias vezes o tempo da densa: quase tudo é desquantizar. Com muitos tokens a conta domina, e a razão cai para perto de 1. (Nunca espere menos que 1, a não ser por ruído: desquantizar é trabalho a mais, em qualquer máquina.)
 #
 # Quão depressa ela cai depende da máquina. Desquantizar é ir e vir da **memória**: ler meio byte, escrever dois. O produto é **conta**: $2 \cdot \text{tokens}$ operações por peso. Uma GPU, rápida em conta, sente mais a memória. No papel, com os picos das fichas:
 
