@@ -1126,7 +1126,7 @@ compare(runs)
 #
 # - A **perda na validação** despenca nos três, e LoRA e QLoRA terminam perto um do outro, embora o QLoRA comece de um modelo já quantizado. Compare-a com a de quem só decorou a lista: acima dela, o modelo aprendeu o **formato** da resposta e ainda não os tipos.
 # - Por isso a **macro-F1** diz pouco na CPU: com vinte passos ela ainda anda pelo acaso (0,08), e com 24 cláusulas oscila alguns centésimos por sorte. Para o LoRA levantá-la com folga foram precisos, nas aulas 03 e 04, quatro vezes mais exemplos; três treinos assim não caberiam nesta aula. Na T4, com mais passos, é ela que conta.
-# - Os **tokens/s**: o LoRA costuma passar o ajuste completo, porque não calcula o gradiente dos pesos. O QLoRA fica perto do LoRA na CPU, pela razão da seção 3, e abaixo dele numa GPU.
+# - Os **tokens/s**: o LoRA costuma passar o ajuste completo, porque não calcula o gradiente dos pesos. O QLoRA fica abaixo dele, porque desquantiza na ida e outra vez na volta; quanto abaixo depende dos tokens por passagem (seção 3): com lotes pequenos como este, a velocidade pode cair a menos da metade.
 # - O **pico**: na CPU, que mede o processo inteiro, a economia do QLoRA quase não aparece, porque o modelo é pequeno, os pesos desquantizados passam pela memória e as ativações são as mesmas. Memória de GPU se mede numa GPU, ou se calcula, como abaixo.
 #
 # Se a perda do QLoRA não cai e a das outras cai, volte à seção 6.
