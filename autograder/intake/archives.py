@@ -1,6 +1,7 @@
 """The files of a folder or zip, and of zips in it, each within a size limit, links refused."""
 
 import io
+import lzma
 import stat
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ MAX_INNER = 200  # files in a zip that a student handed in
 MAX_DEPTH = 3  # zips in zips in zips
 IGNORED = ("__MACOSX", ".ipynb_checkpoints", ".DS_Store")
 MEMBER = b"PK\x01\x02"  # begins each entry of a zip's directory
+# What zipfile and its decompressors raise for a wrong byte (bz2: OSError; an unknown method: RuntimeError).
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,11 @@ def open_uploads(place: Path) -> Iterator[Iterator[Upload]]:
     if place.is_dir():
         yield _unfold(_first(_walk(place, PurePosixPath()), place))
     elif zipfile.is_zipfile(place):
-        with zipfile.ZipFile(place) as archive:
+        try:
+            archive = zipfile.ZipFile(place)
+        except DAMAGED:
+            raise Refusal(f"{place} is a broken zip: download it again.") from None
+        with archive:
             yield _unfold(_first(_members(archive, PurePosixPath()), place))
     else:
         raise Refusal(
@@ -70,7 +77,7 @@ def _inner(upload: Upload, depth: int) -> list[Upload]:
             "is a zip in a zip in a zip; ask for the notebook itself", "o arquivo é um zip dentro de outros"
         )
     with _zip_of(upload.read()) as archive:
-        names = [member.filename for member in archive.infolist() if not member.is_dir()]
+        names = [name for name in archive.namelist() if not name.endswith("/")]
 
     def read(name: str) -> bytes:
         with _zip_of(upload.read()) as again:
@@ -88,7 +95,7 @@ def _zip_of(data: bytes) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except DAMAGED:
         raise Refusal("is a broken zip; ask for the .ipynb file itself", "o zip está corrompido") from None
 
 
@@ -125,7 +132,7 @@ def read_file(path: Path) -> bytes:
 
 def _members(archive: zipfile.ZipFile, inside: PurePosixPath) -> Iterator[Upload]:
     for member in archive.infolist():
-        if not member.is_dir():
+        if not member.filename.endswith("/"):  # is_dir() fails on an empty name
             yield Upload(inside / member.filename, lambda m=member: _read_member(archive, m))  # type: ignore[misc]
 
 
@@ -137,9 +144,10 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         )
     try:
         with archive.open(member) as file:
-            return _capped(file.read(MAX_BYTES + 1))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+            data = file.read(MAX_BYTES + 1)
+    except DAMAGED as error:
         raise Refusal(f"cannot be unpacked ({error}); download it again", "o zip está corrompido") from None
+    return _capped(data)
 
 
 def _capped(data: bytes) -> bytes:

@@ -25,11 +25,12 @@ def warm_up() -> None:
     """Import what lessons use; a package that is not installed is left for the kernel to miss."""
     # ipykernel would look for the debugger in each kernel anew, 70 ms for what nobody uses there.
     sys.modules["debugpy"] = None  # type: ignore[assignment]
+    table = "transformers.conversion_mapping:get_checkpoint_conversion_mapping"
+    with contextlib.suppress(ImportError, AttributeError):
+        pkgutil.resolve_name(table)("llama")  # 1,000 patterns, compiled at first use
     for name in PRELOAD.split():
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, AttributeError):  # the second where another version lacks it
             pkgutil.resolve_name(name)
-    with contextlib.suppress(ImportError, AttributeError):  # a table of 1,000 patterns, made at first use
-        pkgutil.resolve_name("transformers.conversion_mapping:get_checkpoint_conversion_mapping")("llama")
     gc.collect()
     gc.freeze()  # else each fork's collector would copy every page that it looks at
 

@@ -1,5 +1,7 @@
 """Intake: whose notebook a file is, and what is refused, with one sentence, before anything reads it."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,11 +11,12 @@ from pathlib import PurePosixPath
 
 import nbformat
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autograder import Refusal
 from autograder.intake import archives
+from autograder.intake.archives import open_uploads
 from autograder.intake.layout import lay_out, survey
 from autograder.intake.notebooks import MAX_CELLS, read_notebook
 from autograder.intake.owners import Owners
@@ -251,6 +254,37 @@ def test_a_bomb_is_refused_before_it_is_unpacked(course, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "class.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("12345.ipynb", b"0" * 5_000_000)
     assert "larger than" in take_in(course, LESSON, tmp_path / "class.zip", [ANA]).refused[ANA]
+
+
+@given(
+    kind=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]),
+    damage=st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 255)), min_size=1, max_size=5),
+)
+@settings(max_examples=400, deadline=None)
+@example(kind=zipfile.ZIP_BZIP2, damage=[(42, 255)])
+@example(kind=zipfile.ZIP_LZMA, damage=[(50, 255)])
+def test_a_damaged_zip_is_read_or_refused(tmp_path_factory, kind, damage):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", kind) as archive:
+        archive.writestr("a.ipynb", json.dumps({"cells": [{}] * 40}))
+    data = bytearray(inner.getvalue())
+    for place, value in damage:
+        data[place % len(data)] = value
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "ana.zip").write_bytes(data)
+    with open_uploads(folder) as uploads:
+        for upload in uploads:
+            with contextlib.suppress(Refusal):
+                assert isinstance(upload.read(), bytes)
+
+
+def test_a_class_in_a_broken_zip_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr("ana.ipynb", "{}")
+    data = (tmp_path / "class.zip").read_bytes()
+    (tmp_path / "class.zip").write_bytes(data.replace(archives.MEMBER, b"PK??"))
+    with pytest.raises(Refusal, match="broken zip"), open_uploads(tmp_path / "class.zip"):
+        pass
 
 
 def test_too_many_files_stop_the_intake(course, tmp_path, monkeypatch):
