@@ -106,7 +106,7 @@ def _claims(lesson: Lesson, submitted: NotebookNode, reading: Reading) -> Iterat
 
 def _text(cell: NotebookNode) -> str:
     """A cell's text with plain line ends, as a person sees it: without what only a machine would act on."""
-    return visible(cell.source.replace("\r\n", "\n"))
+    return visible(cell.source.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def visible(text: str) -> str:

@@ -34,9 +34,8 @@ class Family:
     conv1d: bool = False
     parallel: bool = False
     router: str = ""
-    lora_experts: bool = (
-        False  # peft's "all-linear" takes experts and router (transformers_weight_conversion.py)
-    )
+    # Whether peft's "all-linear" takes experts and router (transformers_weight_conversion.py).
+    lora_experts: bool = False
     expert_intermediate: str = ""
     shared_intermediate: str = ""
     head_dim: int = 0

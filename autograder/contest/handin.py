@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError
 
 from autograder import Refusal
@@ -70,11 +69,13 @@ def _json(data: bytes, name: str) -> dict[str, Any]:
 
 def _tensors(data: bytes) -> Mapping[str, Any]:
     """Never a pickle: safetensors is a table of shapes, capped before it is read, and plain numbers."""
+    from safetensors.torch import load
+
     broken = Refusal(f"has a {WEIGHTS} that cannot be read", f"o arquivo {WEIGHTS} está danificado")
     if len(data) < 8 or struct.unpack("<Q", data[:8])[0] > min(MAX_HEADER, len(data)):
         raise broken
     try:
-        return safetensors.torch.load(data)
+        return load(data)
     except (SafetensorError, ValueError, KeyError):
         raise broken from None
 
