@@ -120,30 +120,30 @@ def _cut(lesson: Lesson, claims: Iterator[Piece], reading: Reading) -> list[Piec
     lost = lesson.answers - {piece.name for piece in pieces}
     cut = []
     for piece in pieces:
-        part = replace(piece, text="")
+        owner, lines = piece.name, list[str]()
         for line in piece.text.split("\n") if piece.kind == "code" else [piece.text]:
             name = lesson.markers.get(line.rstrip())
-            if name in lost or (name and name == piece.name != part.name):
-                cut.append(part)
-                part = Piece("", piece.kind, name)
+            if name in lost or (name and name == piece.name != owner):
+                cut.append(Piece("\n".join(lines), piece.kind, owner))
+                owner, lines = name, []
             if name in lost:
                 reading.notes["merged" if piece.name else "unmarked"].append(str(name))
-            part = replace(part, text=f"{part.text}{line}\n")
-        cut.append(part)
+            lines.append(line)
+        cut.append(Piece("\n".join(lines), piece.kind, owner))
     return [replace(part, text=part.text.strip("\n")) for part in cut if part.text.strip()]
 
 
 def _join_indented(pieces: Sequence[Piece], lesson: Lesson, reading: Reading) -> list[Piece]:
     """A cell of the student's own that begins indented is the rest of the answer that it follows."""
-    joined: list[Piece] = []
+    groups: list[list[Piece]] = []
     for piece in pieces:
         rest = piece.kind == "code" and piece.name is None and piece.text.lstrip("\n")[:1] in (" ", "\t")
-        if rest and joined and joined[-1].name in lesson.answers:
-            reading.notes["split"].append(str(joined[-1].name))
-            joined[-1] = replace(joined[-1], text=f"{joined[-1].text}\n{piece.text}")
+        if rest and groups and groups[-1][0].name in lesson.answers:
+            reading.notes["split"].append(str(groups[-1][0].name))
+            groups[-1].append(piece)
         else:
-            joined.append(piece)
-    return joined
+            groups.append([piece])
+    return [replace(group[0], text="\n".join(piece.text for piece in group)) for group in groups]
 
 
 def _answer(lesson: Lesson, name: str, own: Sequence[str], reading: Reading) -> None:

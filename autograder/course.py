@@ -63,6 +63,7 @@ def configure(c: Config, root: Path) -> None:
     c.Execute.kernel_name = KERNEL
     c.Exporter.optimistic_validation = True  # once, after all preprocessors
     c.Execute.timeout = 30
+    c.Execute.iopub_timeout = 15  # on a busy machine the last output may come later than the 4 s
     c.Execute.error_on_timeout = {"ename": "Timeout", "evalue": "", "traceback": [masking.OUT_OF_TIME]}
     c.Execute.shutdown_kernel = "immediate"
     # Progress bars and warnings go to stderr, for which nbgrader would take all points away.

@@ -24,9 +24,10 @@ COLAB = re.compile(
     r"""^(?=.{0,300}$)(?P<indent>[ \t]*)(?:
         os\.kill\([ ]*os\.getpid\(\)[ ]*,.*\) | os\._exit\(.*\) | (?:sys\.)?exit\(.*\) | quit\(.*\)
         | .*\.do_shutdown\(.*\) | runtime\.unassign\(\)
-        | [!%](?:pip|conda|apt|apt-get)\b.* | !git[ ]clone\b.*
+        | [!%](?:pip|conda|apt|apt-get)\b(?:.*\\\n){0,20}.* | !git[ ]clone\b.*
         | (?:from|import)[ ]google\.colab\b.* | drive\.(?:mount|flush_and_unmount)\(.*\)
-        | files\.(?:upload|download)\(.*\)
+        | (?:\w+[ ]*=[ ]*)?files\.(?:upload|download)\(.*\) | .*\buserdata\.get\(.*\)
+        | output\.enable_custom_widget_manager\(\) | os\.chdir\(.*/content/drive.*\)
     )[ \t;]*(?:\#.*)?$""",
     re.VERBOSE | re.MULTILINE,
 )

@@ -2,6 +2,7 @@
 
 import io
 import lzma
+import os
 import stat
 import zipfile
 import zlib
@@ -11,15 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from autograder import Refusal
+from autograder.answers import visible
 
 MAX_BYTES = 32 * 2**20  # a notebook; Colab's, with pictures, stay below 10 MiB
 MAX_FILES = 200_000  # of a whole class
 MAX_INNER = 200  # files in a zip that a student handed in
-MAX_DEPTH = 3  # zips in zips in zips
+MAX_DEPTH = 2  # zips in zips
+MAX_NAME = 1_000  # characters of a name in a zip; patterns that look for a student's take the square of that
 IGNORED = ("__MACOSX", ".ipynb_checkpoints", ".DS_Store")
 MEMBER = b"PK\x01\x02"  # begins each entry of a zip's directory
-# What zipfile and its decompressors raise for a wrong byte (bz2: OSError; an unknown method: RuntimeError).
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError)
+# What zipfile and its decompressors raise for a wrong byte (bz2: OSError; an unknown method: RuntimeError;
+# lzma, of a dictionary of 4 GiB: MemoryError).
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError),
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,16 @@ def _inner(upload: Upload, depth: int) -> list[Upload]:
         )
     with _zip_of(upload.read()) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
+    if max(map(len, names), default=0) > MAX_NAME:
+        raise Refusal(
+            "is a zip of names too long; ask for the notebook alone", "o zip tem nomes longos demais"
+        )
 
     def read(name: str) -> bytes:
         with _zip_of(upload.read()) as again:
             return _read_member(again, again.getinfo(name))
 
-    return [Upload(upload.path / name, lambda name=name: read(name)) for name in names]  # type: ignore[misc]
+    return [Upload(upload.path / printable(name), lambda name=name: read(name)) for name in names]  # type: ignore[misc]
 
 
 def _zip_of(data: bytes) -> zipfile.ZipFile:
@@ -109,11 +120,21 @@ def _refusing(reason: Refusal) -> Callable[[], bytes]:
 def _walk(folder: Path, inside: PurePosixPath) -> Iterator[Upload]:
     """Depth first, names in order; never through a link."""
     for entry in sorted(folder.iterdir()):
-        name = inside / entry.name
+        name = inside / printable(entry.name)
         if entry.is_dir() and not entry.is_symlink():
             yield from _walk(entry, name)
         else:
             yield Upload(name, lambda entry=entry: read_file(entry))  # type: ignore[misc]
+
+
+def printable(name: str) -> str:
+    """A file's name as it can be shown and written: characters, on one line, none that a terminal obeys."""
+    data = os.fsencode(name)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:  # as Windows names files in its zips
+        text = data.decode("cp1252", "replace")
+    return visible(text).replace("\n", " ")
 
 
 def read_file(path: Path) -> bytes:
@@ -133,7 +154,7 @@ def read_file(path: Path) -> bytes:
 def _members(archive: zipfile.ZipFile, inside: PurePosixPath) -> Iterator[Upload]:
     for member in archive.infolist():
         if not member.filename.endswith("/"):  # is_dir() fails on an empty name
-            yield Upload(inside / member.filename, lambda m=member: _read_member(archive, m))  # type: ignore[misc]
+            yield Upload(inside / printable(member.filename), lambda m=member: _read_member(archive, m))  # type: ignore[misc]
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -21,7 +21,7 @@ from autograder.intake.register import read_register, write_register
 from autograder.intake.roster import Student
 from autograder.lateness import timestamp_file
 
-MAX_FILES = 50  # of one student
+MAX_FILES = 20  # of one student
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _entry(
 
 def _attempt(upload: Upload, lesson: str, lessons: Mapping[str, Lesson]) -> Attempt:
     """Read a file. Raises Refusal, with a predicate, where it is no notebook of the lesson."""
-    if upload.path.suffix.casefold() != ".ipynb":
+    if ".ipynb" not in upload.path.name.casefold():  # some browsers add .txt or .json
         upload.read()  # what is wrong with a zip says more
         raise Refusal("is not a notebook; ask for the .ipynb file", "o arquivo não é um caderno (.ipynb)")
     notebook = read_notebook(upload.read())

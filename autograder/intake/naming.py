@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 MOODLE = re.compile(r"(?P<who>[^/]+)_(?P<number>\d+)_assignsubmission_[a-z]+(?:_|/|$)")
 CANVAS = re.compile(r"(?P<who>[^/_]+)_(?:LATE_)?(?P<user>\d+)_(?P<attachment>\d+)_[^/]*$")
-BLACKBOARD = re.compile(r"_(?P<who>[^/_]+)_attempt_(?P<time>\d{4}(?:-\d\d){5})_[^/]*$")
+BLACKBOARD = re.compile(r"_(?P<who>[^/_]+)_attempt_(?P<time>20\d\d(?:-\d\d){5})_[^/]*$")
 COPY_NUMBER = re.compile(r"(?:\((\d{1,3})\)|-(\d{1,3}))\.[A-Za-z]+$")  # "x (2).ipynb", Canvas's "x-2.ipynb"
 
 
@@ -36,10 +36,17 @@ def origin(path: PurePosixPath, lesson: str) -> Origin:
     if found := CANVAS.search(own):  # without the lesson's name, whose number would be an attachment's
         who = f"{own[: found.start()]} {found['who']} {found['user']} {own[found.end('attachment') :]}"
         return Origin(who, ("", int(found["attachment"]), copy))
-    if found := BLACKBOARD.search(text):
-        time = datetime.strptime(found["time"], "%Y-%m-%d-%H-%M-%S")
+    if (found := BLACKBOARD.search(text)) and (time := _time(found["time"])):
         return Origin(f"{found['who']} {text[found.end() :]}", (found["time"], 0, copy), time)
     return Origin(own, ("", 0, copy))
+
+
+def _time(digits: str) -> datetime | None:
+    """None where a student has only named a file like that."""
+    try:
+        return datetime.strptime(digits, "%Y-%m-%d-%H-%M-%S")
+    except ValueError:
+        return None
 
 
 def _without_lesson(text: str, lesson: str) -> str:

@@ -51,6 +51,8 @@ class TrustedExecute(Execute):  # type: ignore[misc]
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         """Run the notebook; `resources["verdicts"]` has what the judge found, by grade id."""
         self.store_widget_state = self.record_timing = False
+        # Serving a test may take as long as the test; the judge has shorter patience with each call.
+        self.timeout_func = lambda cell: self.item_timeout + 5 if cell.source == SERVE else self.timeout
         self.verdicts: dict[str, Verdict] = {}
         self.incidents: list[str] = []
         self.in_kernel: list[str] = []  # tests that an author lets run there
@@ -106,11 +108,10 @@ class TrustedExecute(Execute):  # type: ignore[misc]
 
     def _run(self, cell: NotebookNode, index: int) -> bool:
         """Run a cell in the student's kernel, in a fresh one where need be; whether the kernel lives on."""
-        self.size = self.count = 0
         try:
             if self.stale:
                 self._start_afresh(index)
-            self.execute_cell(cell, index, store_history=True)
+            self._execute(cell, index)
         except Exception as error:  # whatever a kernel can do to its client
             self.stale = True
             self.lethal.add(index)
@@ -120,6 +121,15 @@ class TrustedExecute(Execute):  # type: ignore[misc]
                 _error("KernelDied", DEAD.format(type(error).__name__)),
             ]
         return not self.stale
+
+    def _execute(self, cell: NotebookNode, index: int) -> None:
+        """Run a cell, whose messages are counted for itself and reach no other.
+
+        A display of an earlier cell, updated, would show on the page what a hidden test handed over.
+        """
+        self.size = self.count = 0
+        self.reset_execution_trackers()
+        self.execute_cell(cell, index, store_history=cell.source != SERVE)
 
     def _start_afresh(self, upto: int) -> None:
         """A new kernel in which the cells before `upto` have run, those apart that killed one."""
@@ -138,7 +148,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
                 and not _is_test(cell)
             ):
                 kept = list(cell.get("outputs", []))
-                self.execute_cell(cell, index, store_history=True)
+                self._execute(cell, index)
                 cell.outputs = kept
 
     def _judge(self, cell: NotebookNode, index: int) -> None:
@@ -149,9 +159,8 @@ class TrustedExecute(Execute):  # type: ignore[misc]
             try:
                 if self.stale:
                     self._start_afresh(index)
-                self.size = self.count = 0
                 answer = pool.submit(self._verdict, cell.source, self.km.provisioner)
-                self.execute_cell(serving, index, store_history=False)
+                self._execute(serving, index)
             except Exception as error:
                 self.stale = True
                 self.incidents.append(f"cell {index}: {type(error).__name__}")
@@ -187,6 +196,9 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         if "header" not in told["execute_reply"]:  # nbclient's own, in place of the kernel's
             self.incidents.append(f"cell {told['cell_index']}: out of time")
         super().on_cell_executed(**told)
+
+    def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
+        """Nothing: no page shows a widget, and the parent's imitation of one fails at prints into it."""
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
         """As the parent's, with an end to what a cell may say."""

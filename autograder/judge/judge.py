@@ -18,6 +18,7 @@ class Judge:
         """`answers`: the names that are the student's; `told` goes with each cell, which has `seconds`."""
         self.answers, self.told, self.seconds = sorted(answers), told, seconds
         self.given: list[str] = []
+        self.number = 0
         self._start()
 
     def _start(self) -> None:
@@ -36,10 +37,7 @@ class Judge:
         self._run(source, None)
 
     def verdict(self, source: str, line: socket.socket | None) -> Verdict:
-        """Have it run a test on the student's process at the other end of `line`.
-
-        A judge that overran its time is ended: its verdict would come as the answer to a later test.
-        """
+        """Have it run a test on the student's process at the other end of `line`; end it where it is late."""
         found = self._run(source, line)
         if found is None:
             self.close()
@@ -49,10 +47,14 @@ class Judge:
         return found or LATE
 
     def _run(self, source: str, line: socket.socket | None) -> Verdict | None:
-        request = json.dumps({"source": source, **self.told}).encode()
+        """What it found; None where it gave no verdict in time, which then is nobody else's either."""
+        self.number += 1
+        request = json.dumps({"source": source, "number": self.number, **self.told}).encode()
         self.control.settimeout(self.seconds)
         try:
             socket.send_fds(self.control, [request], [line.fileno()] if line else [])
-            return Verdict(**json.loads(self.control.recv(MESSAGE)))
+            while (reply := json.loads(self.control.recv(MESSAGE)))["number"] != self.number:
+                pass  # of a given cell that overran
+            return Verdict(**reply["verdict"])
         except (OSError, ValueError):
             return None

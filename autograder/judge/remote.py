@@ -170,8 +170,8 @@ TOLD = {"__name__", "__qualname__", "__doc__", "__module__", "__init__"}
 class Remote:
     """An object of the student's, by number. Its parts can be had, it can be called; itself it says nothing.
 
-    What would let an object decide a test by itself is an Incident: comparison, truth, length, conversion,
-    and methods that compare.
+    What would let an object decide a test by itself is an Incident: comparison, truth, conversion, and
+    methods that compare.
     """
 
     def __init__(self, wall: Wall, number: int, kind: str) -> None:
@@ -209,6 +209,10 @@ class Remote:
     def __instancecheck__(self, value: Any) -> bool:
         return _ask(self, "isinstance", value) is True
 
+    def __len__(self) -> NoReturn:
+        """None, and no Incident: `list`, `sorted` and `*` ask for it, and do without."""
+        raise TypeError(f"{self!r} has no length here")
+
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -225,6 +229,6 @@ def _refuse(self: Remote, *_: Any) -> NoReturn:
     raise wall.incident
 
 
-DECIDING = "eq ne lt le gt ge bool len contains int float complex index"
+DECIDING = "eq ne lt le gt ge bool contains int float complex index"
 for _name in DECIDING.split():
     setattr(Remote, f"__{_name}__", _refuse)

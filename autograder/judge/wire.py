@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -133,7 +133,9 @@ class Encoder:
             return value
         if kind in CONTAINERS:
             return [CONTAINERS[kind], [self.encode(item, depth + 1) for item in value]]
-        if kind in (dict, OrderedDict):
+        if kind is np.str_:
+            return str(value)
+        if kind in (dict, OrderedDict, defaultdict, Counter):
             return [
                 "dict",
                 [[self.encode(k, depth + 1), self.encode(v, depth + 1)] for k, v in value.items()],
@@ -209,7 +211,10 @@ class Decoder:
                 value.grad = self.tensors[about["grad"]]
             return value
         if kind == "array":
-            return self.tensors[content].numpy().reshape(rest[0])
+            array = self.tensors[content].numpy().reshape(rest[0])
+            if not array.size:  # numpy, unlike torch under `NothingMatches`, finds it close to everything
+                raise Incident("um array vazio onde se esperavam valores", lost=False)
+            return array
         if kind == "scalar":
             return self.tensors[content].numpy()[0]
         if kind == "slice":

@@ -1,6 +1,7 @@
 """The grader's side of the warm parent: starts it once a machine, and asks it for walled processes."""
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -181,10 +182,14 @@ class Walled:
 
     def kill(self) -> None:
         """End it and everything that it started; comes back when all are dead."""
-        if self.exit_code is None:
-            self.connection.shutdown(socket.SHUT_WR)
-            while self.exit_code is None:
-                self._news()
+        self.end()
+        while self.exit_code is None:
+            self._news()
         self.connection.close()
+
+    def end(self) -> None:
+        """As `kill`, without waiting; any thread may call it."""
+        with contextlib.suppress(OSError):  # closed already
+            self.connection.shutdown(socket.SHUT_WR)
 
     close = kill

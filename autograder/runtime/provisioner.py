@@ -7,9 +7,12 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
@@ -21,10 +24,14 @@ from autograder.runtime.hidden import named
 from autograder.runtime.kernel import CHANNELS
 
 POLL_SECONDS = 0.01
+WATCH_SECONDS = 0.1
 
 
 class BoundedClient(AsyncKernelClient):
-    """A client that a flood of output cannot make grow: of long messages and of many, it drops the kernel."""
+    """A client that a flood of output cannot make grow: of long messages and of many, it drops the kernel.
+
+    Of a message in many parts it would not; that is what `WalledProvisioner` looks after.
+    """
 
     longest_message = 8 << 20  # bytes
     waiting_messages = 100
@@ -45,6 +52,7 @@ class WalledProvisioner(KernelProvisionerBase):  # type: ignore[misc]
     scratch = Int(512 << 20, help="Bytes that it can write.")
     processes = Int(128, help="Processes and threads.")
     cpu_seconds = Int(900, help="Seconds of CPU for a process.")
+    growth = Int(1 << 30, help="Bytes by which its messages may make the grader's process grow.")
 
     walled: Walled | None = None
     judge_line: socket.socket | None = None  # the grader's end of the line to the judge's server in there
@@ -82,7 +90,16 @@ class WalledProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         finally:
             for used in (*listeners, inside):
                 used.close()
+        threading.Thread(target=self._watch, args=(self.walled,), daemon=True).start()
         return self.connection_info
+
+    def _watch(self, walled: Walled) -> None:
+        """End a kernel that makes this process grow: ZMQ takes a message of any number of parts."""
+        most = psutil.Process().memory_info().rss + self.growth
+        while walled.exit_code is None:
+            if psutil.Process().memory_info().rss > most:
+                walled.end()
+            time.sleep(WATCH_SECONDS)
 
     async def poll(self) -> int | None:
         """The exit code, or None while it lives."""

@@ -249,6 +249,67 @@ def test_links_and_special_files_are_refused(course, tmp_path):
     assert all("plain files" in intake.refused[student] for student in (ANA, JOAO))
 
 
+def test_a_name_in_any_bytes_is_taken_and_shown_without_what_a_terminal_obeys(course, tmp_path):
+    """A zip made on Windows and unpacked here has such names; so has one made to clear the screen."""
+    folder = _folder(tmp_path, course, **{"777-8 \x1b[2J\n\u202e.ipynb": handed_in(course, **RIGHT)})
+    windows = os.fsencode(folder) + "/Ana Lima Sá - Cópia de 01_soma.ipynb".encode("cp1252")
+    with open(windows, "w") as file:
+        file.write(nbformat.writes(handed_in(course, **RIGHT)))
+    intake = take_in(course, LESSON, folder, CLASS)
+    names = {entry.student: str(entry.attempts[0].path) for entry in intake.entries if entry.attempts}
+    assert names == {ANA_SA: "Ana Lima Sá - Cópia de 01_soma.ipynb", JOAO: "777-8 [2J .ipynb"}
+
+
+def test_a_suffix_that_a_browser_added_does_no_harm(course, tmp_path):
+    files = {
+        "12345_01_soma.ipynb.txt": handed_in(course, **RIGHT),
+        "777-8.IPYNB.json": handed_in(course, **RIGHT),
+    }
+    assert take_in(course, LESSON, _folder(tmp_path, course, **files), CLASS).taken == [ANA, JOAO]
+
+
+def test_a_time_that_is_none_is_a_name(course, tmp_path):
+    for digits in ("2026-99-99-99-99-99", "0001-01-01-00-00-00"):
+        name = f"x_12345_attempt_{digits}_01_soma.ipynb"
+        intake = take_in(
+            course, LESSON, _folder(tmp_path / digits, course, **{name: handed_in(course)}), CLASS
+        )
+        assert intake.taken == [ANA] and intake.entries[0].time is None
+
+
+def zipped(*names, data=b"", method=zipfile.ZIP_DEFLATED):
+    """A zip of files that have all the same content."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", method) as archive:
+        for name in names:
+            archive.writestr(name, data)
+    return inner.getvalue()
+
+
+def lzma_that_asks_for_memory():
+    data = bytearray(zipped("a.ipynb", data=b"{}", method=zipfile.ZIP_LZMA))
+    header = data.index(b"a.ipynb") + len("a.ipynb")
+    data[header + 5 : header + 9] = b"\xff" * 4  # the size of its dictionary
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zipped(
+            *(f"{n}.zip" for n in range(100)), data=zipped("b.zip", data=zipped("c.zip", data=zipped("d")))
+        ),
+        zipped("_1" * 30_000 + ".ipynb"),
+        lzma_that_asks_for_memory(),
+    ],
+    ids=["zips in zips in zips", "a name of 60,000 characters", "a dictionary of 4 GiB"],
+)
+def test_a_zip_made_to_keep_the_grader_busy_is_refused(course, tmp_path, data):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "12345.zip").write_bytes(data)
+    assert not take_in(course, LESSON, tmp_path / "d", [ANA]).taken
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(course, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "class.zip", "w", zipfile.ZIP_DEFLATED) as archive:

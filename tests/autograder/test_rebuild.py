@@ -214,6 +214,10 @@ def test_cells_of_the_students_own_run_where_they_stood():
         "get_ipython().kernel.do_shutdown(True)",
         "!pip install -q peft",
         "%pip install peft",
+        "!pip install -q \\\n    peft \\\n    transformers",
+        "os.environ['HF_TOKEN'] = userdata.get('HF_TOKEN')",
+        "enviados = files.upload()",
+        "    os.chdir('/content/drive/MyDrive/aula')",
         "from google.colab import drive",
         "drive.mount('/content/drive')",
         "runtime.unassign()",
@@ -228,9 +232,11 @@ def test_lines_for_colab_do_nothing_and_the_rest_of_their_cell_runs(line):
 
 
 def test_no_line_takes_long_to_be_recognised():
-    """Nested quantifiers would need hours for such a line."""
+    """Nested quantifiers would need hours for such a line; text put together piece by piece, minutes."""
     started = time.process_time()
-    rebuilt(new_code_cell("x.do_shutdown()" * 50_000, id="x"), *answered().values())
+    tails = [new_code_cell(" " + "x" * 15_000, id=f"t{n}") for n in range(1_900)]
+    lines = [new_code_cell("\n" * 100_000, id=f"n{n}") for n in range(50)]
+    rebuilt(new_code_cell("x.do_shutdown()" * 50_000, id="x"), *answered().values(), *tails, *lines)
     assert time.process_time() - started < 10
 
 

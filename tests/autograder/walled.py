@@ -10,6 +10,7 @@ from tests.autograder.small_lesson import LESSON, handed_in
 
 LIMITS = """
 c.Execute.timeout = 4
+c.Execute.iopub_timeout = 4
 c.TrustedExecute.call_timeout = 3
 c.TrustedExecute.item_timeout = 10
 """

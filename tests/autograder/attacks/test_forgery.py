@@ -151,6 +151,8 @@ BOMBS = {
     "a fork bomb": "import os\ndef soma(a, b):\n    while True:\n        try: os.fork()\n        except OSError: pass",
     "a flood of output": "while True: print('x' * 10_000)",
     "a flood in a test": "def soma(a, b):\n    while True: print('x' * 10_000)",
+    "a message of parts without end": "k = get_ipython().kernel\nk.session.send(k.iopub_socket, 'display_data', "
+    "{'data': {}, 'metadata': {}}, parent=k.get_parent(), buffers=[bytes(8_000_000)] * 1_000)",
 }
 
 
@@ -160,6 +162,16 @@ def test_a_bomb_takes_its_own_item_and_no_other(course, bomb):
     (soma, dobro), graded = walled.points(course, soma=BOMBS[bomb], dobro=RIGHT["dobro"])
     assert (soma, dobro) == (0, 3)
     assert '"error"' in said(graded)  # the student is told
+
+
+def test_a_hidden_test_reaches_no_display_of_an_earlier_cell(course):
+    show = (
+        "from IPython.display import display, update_display\ndisplay('nada', display_id='x')\n"
+        + RIGHT["soma"]
+    )
+    tell = "def dobro(x):\n    update_display(f'vi {x}', display_id='x')\n    return 2 * x"
+    points, graded = walled.points(course, soma=show, dobro=tell)
+    assert points == (2, 3) and "nada" in said(graded) and "271828" not in said(graded)
 
 
 @pytest.mark.slow
@@ -186,6 +198,16 @@ HONEST = {
     "def soma(a, b): return a + b",
     "lines of Colab": "!pip install -q peft\nfrom google.colab import drive\ndrive.mount('/content/drive')\n"
     "%cd /content\nimport os\nos.kill(os.getpid(), 9)\ndef soma(a, b): return a + b",
+    "an installation over several lines": "!pip install -q \\\n    peft \\\n    transformers\ndef soma(a, b): return a + b",
+    "secrets of Colab": "from google.colab import userdata\nimport os\nos.environ['T'] = userdata.get('T')\n"
+    "def soma(a, b): return a + b",
+    "Colab's folder": "import os\nos.chdir('/content')\nopen('/content/x', 'w')\ndef soma(a, b): return a + b",
+    "a compiled function": "import torch\n@torch.compile\ndef um(x): return x + 1\n"
+    "def soma(a, b): return int(um(torch.tensor(a))) + b - 1",
+    "prints into a widget": "import ipywidgets\nout = ipywidgets.Output()\ndisplay(out)\nwith out: print('x')\n"
+    "def soma(a, b):\n    with out: print('y')\n    return a + b",
+    "worker processes": "from torch.utils.data import DataLoader\n"
+    "def soma(a, b): return sum(int(x) for x in DataLoader([a, b], num_workers=2))",
     "files of its own": "open('notas.txt', 'w').write('ok')\ndef soma(a, b): return a + b",
 }
 

@@ -4,7 +4,9 @@ import asyncio
 import os
 import socket
 
+import psutil
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
 
 from autograder.course import configure
@@ -25,7 +27,7 @@ ATTACKS = {
     "see other processes": "import os; print('owned' if [p for p in os.listdir('/proc') if p.isdigit() and "
     "int(p) not in (1, os.getpid())] else '')",
     "signal the grader": "import os; os.kill({pid}, 0); print('owned' if {pid} != os.getpid() else '')",
-    "signal the parent": "import os; print('owned' if os.getppid() else '')",
+    "see the parent of its parent": "import os; print('owned' if os.getppid() > 1 else '')",
     "a process group with the grader in it": "import os; print('owned' if os.getpgrp() == 0 else '')",
     "become root": "import os; os.setuid(0); print('owned')",
     "hold capabilities": "print('owned' if 'CapEff:\\t0000000000000000' not in open('/proc/self/status').read() "
@@ -50,6 +52,13 @@ ATTACKS = {
     "keyctl": "{call}(250, 0, -3, 0)",
     "perf": "{call}(298, 0, 0, -1, -1, 0)",
     "new mount calls": "{call}(430, b'tmpfs', 0)",
+    "calls newer than the filter": "import ctypes\nfor n in (428, 429, 432, 437, 438, 440, 442, 444, 447, 451, 458):\n"
+    "    if ctypes.CDLL(None).syscall(n, -100, b'/', 0, 0, 0, 0) >= 0: print('owned', n)",
+    "a call in the manner of x32": "{child}('import ctypes; print(ctypes.CDLL(None).syscall(0x40000000 | 39))')",
+    "a call in the manner of i386": "{child}('import ctypes, mmap; m = mmap.mmap(-1, 4096, prot=7); '\n"
+    "'m.write(bytes.fromhex(\"b814000000cd80c3\")); at = ctypes.addressof(ctypes.c_char.from_buffer(m)); '\n"
+    "'print(ctypes.CFUNCTYPE(ctypes.c_int)(at)())')",
+    "write into process 1": "open('/proc/1/mem', 'r+b'); print('owned')",
     "personality": "{call}(135, 0x0040000)",
     "a new user namespace by clone": "{call}(56, 0x10000000 | 17, 0, 0, 0, 0)",
     "chroot": "import os; os.chroot('/tmp'); print('owned')",
@@ -89,6 +98,11 @@ ATTACKS = {
 }
 # The C library's syscall; prints "owned" where the number is not refused.
 CALL = "(lambda *a: print('owned' if __import__('ctypes').CDLL(None).syscall(*a) >= 0 else ''))"
+# Python code in a process of its own, which the filter may kill; prints "owned" where it came to its end.
+CHILD = (
+    "(lambda code: print('' if __import__('subprocess').run([__import__('sys').executable, '-S', '-c', code])"
+    ".returncode else 'owned'))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +123,7 @@ def stopped(tmp_path_factory):
             "port": server.getsockname()[1],
             "zygote": ensure_zygote(),
             "call": CALL,
+            "child": CHILD,
         }
         said = walled.run(*(attack.format(**places) for attack in ATTACKS.values()))
     abstract.close()
@@ -130,6 +145,31 @@ def test_nothing_outlives_its_kernel(tmp_path):
     assert walled.run(daemon, "import time; time.sleep(0.5)", seen)[-1] == "0"
     running = [_command(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     assert not [command for command in running if command.startswith(name)]
+
+
+def test_nothing_outlives_its_guard(tmp_path):
+    """A thread that becomes another program has lost the signal that the death of its parent would send."""
+    name = f"orphan{os.getpid()}"
+    configure(Config(), tmp_path)
+    become = f"threading.Thread(target=os.execv, args=('/bin/sleep', ['{name}', '99'])).start()"
+
+    async def left():
+        manager = AsyncKernelManager(kernel_name="walled")
+        await manager.start_kernel()
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready(timeout=30)
+        client.execute(f"import os, threading\nfor _ in range(3): os.fork()\n{become}")
+        while len(orphans := [p for p in psutil.process_iter() if _command(p.pid).startswith(name)]) < 8:
+            await asyncio.sleep(0.1)
+        first = min(orphans, key=lambda process: len(process.parents()))
+        first.parents()[1].kill()  # as the machine does where memory is short
+        _, alive = psutil.wait_procs(orphans, 10)
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)
+        return alive
+
+    assert asyncio.run(left()) == []
 
 
 def test_a_kernel_leaves_nothing_for_the_next(tmp_path):

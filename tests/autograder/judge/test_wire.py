@@ -8,7 +8,7 @@ import pickle
 import socket
 import struct
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from typing import ClassVar
 
 import numpy as np
@@ -65,7 +65,21 @@ def test_tensors_keep_shape_dtype_and_bits(dtype):
 def test_numpy_and_ordered_dicts_come_as_themselves():
     assert (there_and_back(np.eye(2)) == np.eye(2)).all()
     assert there_and_back(np.float32(0.5)).dtype == np.float32
-    assert there_and_back(OrderedDict(a=1)) == {"a": 1}
+    for kind in (OrderedDict(a=1), Counter("a"), defaultdict(int, a=1)):
+        back = there_and_back(kind)
+        assert back == {"a": 1} and type(back) is dict
+    assert type(there_and_back(np.array(["não"])[0])) is str
+
+
+def test_a_collection_without_a_form_of_its_own_can_be_gone_through():
+    with served(names={"a": 1, "b": 2}.keys(), numbers=deque([2, 1])) as wall:
+        assert list(wall.ask("get", "", "names")) == ["a", "b"]
+        assert sorted(wall.ask("get", "", "numbers")) == [*{1, 2}] == [*wall.ask("get", "", "numbers")][::-1]
+
+
+def test_an_empty_array_is_close_to_nothing():
+    with served(array=np.zeros((0, 1))) as wall, pytest.raises(wire.Incident):
+        assert np.allclose(wall.ask("get", "", "array"), 5)
 
 
 def test_subclasses_are_no_plain_values():
