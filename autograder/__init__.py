@@ -1,5 +1,10 @@
 """nbgrader made safe and fast from below: what instructors run."""
 
+import sys
+
+# jsonschema would build a grammar at its import, a second in every process, for addresses that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 
 class Refusal(ValueError):
     """What the grader will not take, in one sentence: what was wrong, what was expected, what to do.

@@ -6,11 +6,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver
 from typing import Any
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
-from distributed.utils import get_mp_context
 
 from autograder import Refusal
 from autograder.course import Course
@@ -27,6 +27,13 @@ DASK = {
 }
 # A worker that shares the terminal would answer a Ctrl-C with a traceback; the grader closes it in any case.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
+def prepare() -> None:
+    """Let the processes that grading on this machine forks from begin to import; comes back at once."""
+    ensure_zygote()
+    forkserver.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
 
 
 @contextmanager
@@ -51,10 +58,9 @@ def _connect(scheduler: str) -> Client:
 
 
 def _local(workers: int, folder: str) -> LocalCluster:
-    path = ensure_zygote()  # one for all workers
-    get_mp_context().set_forkserver_preload([__name__])
+    prepare()
     return LocalCluster(
-        env={SOCKET_VARIABLE: path, WEAKER_VARIABLE: os.environ.get(WEAKER_VARIABLE, "")},
+        env={SOCKET_VARIABLE: ensure_zygote(), WEAKER_VARIABLE: os.environ.get(WEAKER_VARIABLE, "")},
         n_workers=workers,
         threads_per_worker=1,  # nbgrader changes the working directory of its process
         memory_limit=0,  # kernels are processes of their own

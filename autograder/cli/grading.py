@@ -36,7 +36,7 @@ from autograder.reports.pages import write_pages
 from autograder.reports.summary import class_lines, class_table
 from autograder.results import results
 from autograder.runtime.client import waive
-from autograder.schedule import grade_all, open_client, save, try_all
+from autograder.schedule import grade_all, open_client, prepare, save, try_all
 
 app = typer.Typer()
 
@@ -85,6 +85,8 @@ def grade(
             raise Refusal(
                 "--submissions needs --roster, the class list: its files are given to students by it."
             )
+        if not scheduler:
+            prepare()
         found = look(course, lesson, submissions, roster, pattern, attempts, times, deadline, assign)
         keep(found)
         problems, strays = {s.id: reason for s, reason in found.intake.refused.items()}, found.intake.strays

@@ -9,7 +9,6 @@ from autograder import Refusal
 from autograder.cli.grading import finish
 from autograder.cli.shared import CourseFolder, Json, LessonName, say, say_json
 from autograder.course import Course
-from autograder.insight.report import write_report, write_similar
 from autograder.reports.bundles import PLATFORMS, write_bundle
 from autograder.reports.export import FORMATS, fill_in, rows
 
@@ -70,6 +69,8 @@ def export(
 @app.command()
 def report(course: CourseFolder, lesson: LessonName, as_json: Json = False) -> None:
     """Write one HTML page: the class's points, each exercise's figures, what went wrong most."""
+    from autograder.insight.report import write_report  # draws, with what no other command imports
+
     here = Course.open(course)
     here.check_lesson(lesson)
     path = here.root / "reports" / f"{lesson}.html"
@@ -83,6 +84,8 @@ def report(course: CourseFolder, lesson: LessonName, as_json: Json = False) -> N
 @app.command()
 def similar(course: CourseFolder, lesson: LessonName, as_json: Json = False) -> None:
     """Write an HTML page of answers that are alike, both texts side by side: evidence, never a penalty."""
+    from autograder.insight.report import write_similar
+
     here = Course.open(course)
     here.check_lesson(lesson)
     path = here.root / "reports" / f"{lesson}-similar.html"

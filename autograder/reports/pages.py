@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
 from nbgrader.converters import GenerateFeedback
 from nbgrader.preprocessors import GetGrades
@@ -30,7 +29,7 @@ def write_pages(course: Course, lesson: str, students: Collection[str] | None = 
     config = course.config()
     converter = GenerateFeedback(config=config)
     steps = [step(config=config) for step in converter.preprocessors if step is not GetGrades]
-    exporter = HTMLExporter(config=converter.config)
+    exporter = converter.exporter_class(config=converter.config)
     with course.gradebook() as gradebook:
         found = results(gradebook, lesson)
     bins = Bins(

@@ -84,8 +84,7 @@ def _make_tiny_model() -> None:
 def _stop_zygote(process: subprocess.Popen[bytes], folder: str, owner: int) -> None:
     if os.getpid() == owner:
         os.environ.pop(SOCKET_VARIABLE, None)
-        assert process.stdin is not None
-        process.stdin.close()  # its lifeline
+        process.terminate()  # its lifeline ends it too, but not while it is still importing
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
