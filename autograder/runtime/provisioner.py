@@ -36,6 +36,12 @@ class BoundedClient(AsyncKernelClient):
     longest_message = 8 << 20  # bytes
     waiting_messages = 100
 
+    def start_channels(
+        self, shell: bool = True, iopub: bool = True, stdin: bool = True, hb: bool = False, control: bool = True
+    ) -> None:
+        """As the parent's, without a heartbeat: nobody answers it, and its end takes up to a second."""
+        super().start_channels(shell, iopub, stdin, hb, control)
+
     def _create_connected_socket(self, channel: str, identity: bytes | None = None) -> zmq.Socket[Any]:
         limited = super()._create_connected_socket(channel, identity)
         # Too late for a connection made already, which on an ipc address is none before the first poll.
