@@ -836,7 +836,7 @@ print(f"um lote misto:       {1000 * together:7.0f} ms")
 print(f"maior diferença nos logits: {float((separate - mixed).abs().max()):.1e}")
 
 # %% [markdown]
-# **Leitura do resultado.** As saídas são as mesmas, a menos do arredondamento (em float32, algo como 1e-5 em logits de dezenas): é a mesma conta, reagrupada. O tempo cai pouco neste tamanho, porque a CPU já estava cheia com meio lote; numa GPU, que com poucos pedidos fica ociosa, o lote misto pode levar pouco mais que a metade de dois lotes. O ganho maior é outro: ninguém espera a vez do seu cliente. Uma diferença de 0,1 ou mais nos logits quer dizer que alguém recebeu o adaptador errado.
+# **Leitura do resultado.** As saídas são as mesmas, a menos do arredondamento (em float32, algo como 1e-5 em logits de dezenas): é a mesma conta, reagrupada. O tempo quase não muda neste tamanho, porque a CPU já estava cheia com meio lote; numa GPU, que com poucos pedidos fica ociosa, o lote misto pode levar pouco mais que a metade de dois lotes. O ganho maior é outro: ninguém espera a vez do seu cliente. Uma diferença de 0,1 ou mais nos logits quer dizer que alguém recebeu o adaptador errado.
 
 # %% [markdown]
 # ## 7. Fundir, e por que não trocar fundindo
