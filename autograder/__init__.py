@@ -2,7 +2,7 @@
 
 import sys
 
-# jsonschema would build a grammar at its import, a second in every process, for addresses that no notebook has.
+# jsonschema's import would build a grammar, a second in every process, for addresses that no notebook has.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 

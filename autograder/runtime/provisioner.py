@@ -37,7 +37,12 @@ class BoundedClient(AsyncKernelClient):
     waiting_messages = 100
 
     def start_channels(
-        self, shell: bool = True, iopub: bool = True, stdin: bool = True, hb: bool = False, control: bool = True
+        self,
+        shell: bool = True,
+        iopub: bool = True,
+        stdin: bool = True,
+        hb: bool = False,
+        control: bool = True,
     ) -> None:
         """As the parent's, without a heartbeat: nobody answers it, and its end takes up to a second."""
         super().start_channels(shell, iopub, stdin, hb, control)
