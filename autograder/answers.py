@@ -49,6 +49,8 @@ def _unique(texts: dict[str, str]) -> dict[str, str]:
     """Text -> name, for the texts that say something and are only one name's."""
     counts = Counter(texts.values())
     return {text: name for name, text in texts.items() if text.strip() and counts[text] == 1}
+# What ast raises for a text that is no Python, or nested too deep for it (SystemError: CPython 3.11, at times).
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,6 @@ def without_magics(text: str) -> str:
 def _is_python(text: str) -> bool:
     try:
         ast.parse(without_magics(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except NOT_PYTHON:
         return False
     return True

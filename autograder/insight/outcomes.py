@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 
+from autograder.answers import NOT_PYTHON
 from autograder.course import Course
 from toolkit.lesson import Exercise, exercises, mark, source
 
@@ -60,5 +61,5 @@ def _shown(value: str) -> str:
     """A field's value as a person reads it."""
     try:
         return str(ast.literal_eval(value))[:80]
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except NOT_PYTHON:
         return value[:80]

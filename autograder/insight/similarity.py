@@ -15,7 +15,7 @@ from zlib import crc32
 
 from rapidfuzz.distance import Indel
 
-from autograder.answers import without_magics
+from autograder.answers import NOT_PYTHON, without_magics
 from autograder.tables import plain
 
 ALIKE = 0.9  # 2 x common characters / all characters, of the normalised texts
@@ -108,7 +108,7 @@ def _statements(text: str) -> list[str] | None:
     try:
         body = ast.parse(without_magics(text)).body
         return [ast.unparse(_Rename(statement).visit(_without_docstrings(statement))) for statement in body]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except NOT_PYTHON:
         return None
 
 
