@@ -49,8 +49,6 @@ def _unique(texts: dict[str, str]) -> dict[str, str]:
     """Text -> name, for the texts that say something and are only one name's."""
     counts = Counter(texts.values())
     return {text: name for name, text in texts.items() if text.strip() and counts[text] == 1}
-# What ast raises for a text that is no Python, or nested too deep for it (SystemError: CPython 3.11, at times).
-NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)
 
 
 @dataclass(frozen=True)
@@ -172,6 +170,10 @@ def _copies(lesson: Lesson, name: str, own: Sequence[str], reading: Reading) -> 
     if any(len(parts) > 1 for parts in copies):
         reading.notes["split"].append(name)
     return ["\n".join(parts) for parts in copies]
+
+
+# What ast raises for a text that is no Python or nested too deep; at times CPython 3.11 a SystemError.
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)
 
 
 def without_magics(text: str) -> str:
