@@ -105,8 +105,12 @@ def _claims(lesson: Lesson, submitted: NotebookNode, reading: Reading) -> Iterat
 
 
 def _text(cell: NotebookNode) -> str:
-    """A cell's text with plain line ends, as a person sees it: without what only a machine would act on."""
-    return visible(cell.source.replace("\r\n", "\n").replace("\r", "\n"))
+    """A cell's text with plain line ends, as a person sees it: without what only a machine would act on.
+
+    Nor blanks in blank lines, on which those who colour code spend the square of their number.
+    """
+    text = visible(cell.source.replace("\r\n", "\n").replace("\r", "\n"))
+    return "\n".join(line if line.strip() else "" for line in text.split("\n"))
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from autograder import Refusal
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = (*"=+-@", *"＝＋－＠", "\t", "\r", "\n")  # in the second form for some languages
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,9 @@ from nbformat import NotebookNode
 from autograder import Refusal
 
 MAX_CELLS = 2_000
-MAX_SOURCE = 100_000  # characters in one cell; some who read it take the square of that
+# Characters in one cell, beyond which it is cut (a picture in a text has more), and in all of them: some who
+# read a cell later, pages above all, take the square of its length.
+MAX_SOURCE, MAX_TEXT = 50_000, 2_000_000
 CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # nbformat 4.5's own rule
 
 
@@ -39,6 +41,11 @@ def read_notebook(data: bytes) -> NotebookNode:
             "o caderno tem células demais; entregue o caderno da aula",
         )
     kept = [_cell(cell, index) for index, cell in enumerate(cells) if isinstance(cell, dict)]
+    if sum(len(cell.source) for cell in kept) > MAX_TEXT:
+        raise Refusal(
+            f"has more than {MAX_TEXT} characters of text; ask for the lesson's own notebook",
+            "o caderno tem texto demais; entregue o caderno da aula",
+        )
     notebook: NotebookNode = nbformat.v4.new_notebook(cells=kept)
     return notebook
 

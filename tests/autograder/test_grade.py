@@ -1,9 +1,11 @@
 """The grader as its user runs it: nobody's grade is lost to another's notebook."""
 
+import base64
 import csv
 import json
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ import pytest
 import requests
 from bs4 import BeautifulSoup
 from nbconvert.exporters import HTMLExporter
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_output
 from requests.adapters import HTTPAdapter
 from typer.testing import CliRunner
 from urllib3.util import Retry
@@ -24,6 +26,7 @@ from autograder.insight.report import write_report
 from autograder.intake.roster import Student, enrol
 from autograder.ledger import commit
 from autograder.reports.export import SafeCsv
+from autograder.reports.outputs import plain
 from tests.autograder.small_lesson import LESSON, RIGHT, grade_here, handed_in, source_notebook
 
 
@@ -227,7 +230,9 @@ def test_a_users_mistake_is_one_sentence(fresh_course, tmp_path, capsys, monkeyp
 
 
 def test_the_csv_starts_no_formula_and_reads_back(course):
-    enrol(course, [Student("1", '=HYPERLINK("x")', 'a,"b"\nc', "@sum"), Student("2", "-1+1", "+1", "\tx")])
+    enrol(
+        course, [Student("1", '=HYPERLINK("x")', 'a,"b"\nc', "@sum"), Student("2", "-1+1", "＝1+1", "\n=x")]
+    )
     commit(course, LESSON, Graded("1", nbformat.writes(handed_in(course)), {}))
     path = course.root / "out.csv"
     with course.gradebook() as gradebook:
@@ -237,7 +242,9 @@ def test_the_csv_starts_no_formula_and_reads_back(course):
     assert rows["1"]["last_name"] == 'a,"b"\nc'
     assert (rows["1"]["score"], rows["2"]["score"]) == ("0.0", "")  # nothing right; nothing handed in
     assert not any(
-        cell.startswith(("=", "+", "-", "@", "\t")) for row in rows.values() for cell in row.values()
+        cell.startswith(("=", "+", "-", "@", "\t", "\n", "＝"))
+        for row in rows.values()
+        for cell in row.values()
     )
 
 
@@ -281,6 +288,18 @@ def test_no_page_runs_what_a_student_wrote(course):
     assert "\x1b" not in page
     policy = BeautifulSoup(page, "html.parser").find("meta", {"http-equiv": "Content-Security-Policy"})
     assert policy["content"].startswith("default-src 'none'") and "script-src" not in policy["content"]
+
+
+def test_a_picture_is_kept_that_a_browser_can_unpack():
+    def kept(kind, width, height):
+        head = kind + struct.pack(">I4s2I", 13, b"IHDR", width, height)
+        picture = base64.b64encode(head + bytes(99)).decode()
+        return bool(plain([new_output("display_data", data={"image/png": picture})]))
+
+    png = b"\x89PNG\r\n\x1a\n"
+    assert kept(png, 3000, 2000)
+    assert not kept(png, 60_000, 60_000) and not kept(b"GIF89a??", 3000, 2000)
+    assert not plain([new_output("display_data", data={"image/png": "iVBORw0KGgo"})])
 
 
 @pytest.mark.slow

@@ -157,6 +157,7 @@ def test_any_json_is_a_clean_notebook_or_refused(value):
         b'{"nbformat": 3, "worksheets": []}',
         b'{"nbformat": 5, "cells": []}',
         json.dumps({"nbformat": 4, "cells": [{}] * (MAX_CELLS + 1)}).encode(),
+        json.dumps({"nbformat": 4, "cells": [{"source": "x" * 50_000}] * 41}).encode(),
     ],
 )
 def test_what_is_no_notebook_is_refused(data):

@@ -240,6 +240,12 @@ def test_no_line_takes_long_to_be_recognised():
     assert time.process_time() - started < 10
 
 
+def test_blank_lines_come_without_blanks():
+    text = "def soma(a, b):\n    \n\t\n    return a + b"
+    notebook = rebuilt(*answered({**ANSWERS, SOMA: text}).values())
+    assert sources(notebook)[SOMA] == "def soma(a, b):\n\n\n    return a + b"
+
+
 def test_half_a_surrogate_pair_does_not_stop_the_file_from_being_written():
     cells = answered({**ANSWERS, SOMA: "def soma(a, b):\n    return '\ud800'"})
     assert "return '?'" in nbformat.writes(rebuilt(*cells.values())).encode().decode()

@@ -58,7 +58,7 @@ def number(answer: object) -> tuple[float, ...]:
     if not re.fullmatch(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", plain):
         raise ValueError(f"a resposta deve ser um número, como 8000 ou 1,5; recebi {answer!r}.")
     digits, _, power = plain.partition("e")
-    return tuple(float(reading) * 10 ** int(power or 0) for reading in _readings(digits))
+    return tuple(float(f"{reading}e{power or 0}") for reading in _readings(digits))
 
 
 def _readings(digits: str) -> list[str]:

@@ -63,6 +63,7 @@ def test_an_order_has_every_letter_once():
         ("4,5", {4.5}),
         ("-1,5e3", {-1500}),
         ("８", {8}),
+        ("1e999999999", {float("inf")}),  # at once
         (7, {7}),
     ],
 )
