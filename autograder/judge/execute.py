@@ -154,6 +154,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
     def _judge(self, cell: NotebookNode, index: int) -> None:
         """Let the judge run a test while the student's kernel serves it."""
         serving = NotebookNode(cell_type="code", source=SERVE, metadata={}, outputs=[], execution_count=None)
+        self.nb.cells[index] = serving  # where nbclient seeks the displays that are updated
         with ThreadPoolExecutor(1) as pool:
             answer: Future[Verdict] | None = None
             try:

@@ -131,7 +131,7 @@ def said(graded):
 
 def incidents(graded):
     """What the record of a grading keeps of rules broken."""
-    return json.loads(graded.notebook)["metadata"]["autograder"].get("incidents", [])
+    return json.loads(graded.notebook)["metadata"].get("autograder", {}).get("incidents", [])
 
 
 BOMBS = {
@@ -172,6 +172,12 @@ def test_a_hidden_test_reaches_no_display_of_an_earlier_cell(course):
     tell = "def dobro(x):\n    update_display(f'vi {x}', display_id='x')\n    return 2 * x"
     points, graded = walled.points(course, soma=show, dobro=tell)
     assert points == (2, 3) and "nada" in said(graded) and "271828" not in said(graded)
+
+
+def test_a_display_updated_within_a_test_is_no_incident(course):
+    bar = "def soma(a, b):\n    bar = display(0, display_id=True)\n    bar.update(9)\n    return a + b"
+    points, graded = walled.points(course, soma=bar, dobro=RIGHT["dobro"])
+    assert points == (2, 3) and not incidents(graded)
 
 
 @pytest.mark.slow
