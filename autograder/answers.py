@@ -11,6 +11,8 @@ from nbgrader.utils import is_locked, is_solution
 
 # Control characters (terminals act on them) and those that reverse the direction of what follows.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# A function or class is known by its name: hints and spaces that a student adds do not hide it.
+DEFINES = re.compile(r"(?:async +)?(def|class) +(\w+)\b")
 
 
 class Lesson:
@@ -24,9 +26,11 @@ class Lesson:
         self.by_id = {cell.id: name for name, cell in self.cells.items()}
         given = {name: cell.source.strip() for name, cell in self.cells.items() if name not in self.answers}
         self.by_text = _unique(given)
-        lines = Counter(line for cell in notebook.cells for line in set(cell.source.split("\n")))
+        lines = Counter(line for cell in notebook.cells for line in _lines(cell.source))
         first = {
-            n: self.cells[n].source.split("\n")[0] for n in self.answers if self.cells[n].cell_type == "code"
+            n: _line(self.cells[n].source.split("\n")[0])
+            for n in self.answers
+            if self.cells[n].cell_type == "code"
         }
         self.markers = {line: name for line, name in _unique(first).items() if lines[line] == 1}
 
@@ -40,9 +44,19 @@ class Lesson:
 
     def recognised(self, submitted: NotebookNode) -> tuple[int, int]:
         """How many of this lesson's answers a submission has: cells by name, and first lines."""
-        lines = {line.rstrip() for cell in submitted.cells for line in cell.source.split("\n")}
+        lines = {line for cell in submitted.cells for line in _lines(cell.source)}
         named = self.answers & {self.named(cell)[0] for cell in submitted.cells}
         return len(named), len(self.markers.keys() & lines)
+
+
+def _line(line: str) -> str:
+    """A line as it is compared."""
+    defines = DEFINES.match(line)
+    return " ".join(defines.groups()) if defines else line.rstrip()
+
+
+def _lines(text: str) -> set[str]:
+    return set(map(_line, text.split("\n")))
 
 
 def _unique(texts: dict[str, str]) -> dict[str, str]:
@@ -126,7 +140,7 @@ def _cut(lesson: Lesson, claims: Iterator[Piece], reading: Reading) -> list[Piec
     for piece in pieces:
         owner, lines = piece.name, list[str]()
         for line in piece.text.split("\n") if piece.kind == "code" else [piece.text]:
-            name = lesson.markers.get(line.rstrip())
+            name = lesson.markers.get(_line(line))
             if name in lost or (name and name == piece.name != owner):
                 cut.append(Piece("\n".join(lines), piece.kind, owner))
                 owner, lines = name, []
@@ -167,7 +181,7 @@ def _copies(lesson: Lesson, name: str, own: Sequence[str], reading: Reading) -> 
     marker = next((line for line, n in lesson.markers.items() if n == name), None)
     copies: list[list[str]] = []
     for text in dict.fromkeys(own):
-        begins = marker is not None and marker in map(str.rstrip, text.split("\n"))
+        begins = marker is not None and marker in _lines(text)
         if begins or not copies:
             copies.append([])
         copies[-1].append(text)

@@ -37,7 +37,7 @@ class TrustedExecute(Execute):  # type: ignore[misc]
         config=True
     )
     item_timeout = Float(60, help="Seconds that one test cell may take.").tag(config=True)
-    submission_timeout = Float(600, help="Seconds for all cells of a submission.").tag(config=True)
+    submission_timeout = Float(300, help="Seconds for all cells of a submission.").tag(config=True)
     output_bytes = Integer(
         1_000_000, help="Bytes of output that a cell keeps; ten times as many end it."
     ).tag(config=True)

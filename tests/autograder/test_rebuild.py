@@ -240,6 +240,13 @@ def test_no_line_takes_long_to_be_recognised():
     assert time.process_time() - started < 10
 
 
+@pytest.mark.parametrize("line", ["def soma(a: int, b: int) -> int:", "def  soma( a,b ):  # minha"])
+def test_an_answer_without_marks_is_known_by_the_name_that_it_defines(line):
+    own = new_code_cell(f"#@title Soma\n{line}\n    return a + b", id="x")
+    notebook = rebuilt(own, *(cell for name, cell in answered().items() if name != SOMA))
+    assert sources(notebook)[SOMA] == f"{line}\n    return a + b"
+
+
 def test_blank_lines_come_without_blanks():
     text = "def soma(a, b):\n    \n\t\n    return a + b"
     notebook = rebuilt(*answered({**ANSWERS, SOMA: text}).values())
