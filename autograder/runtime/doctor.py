@@ -6,9 +6,11 @@ from autograder.runtime.sandbox import PROTECTIONS
 
 # What gives a protection to a machine that lacks it.
 REMEDIES = {
-    "namespaces": "run it as root, or set the sysctl user.max_user_namespaces (Debian: also "
-    "kernel.unprivileged_userns_clone) above 0; in a container, start that with --cap-add SYS_ADMIN",
-    "cgroup": "run it as root, or under `systemd-run --user --scope -p Delegate=yes`",
+    "namespaces": "run it as root, or let users have them: sudo sysctl "
+    "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 23.10 and newer), "
+    "kernel.unprivileged_userns_clone=1 (older Debian); a container: docs/guide.md step 1",
+    "cgroup": "run it as root, or let systemd give this user one: sudo loginctl enable-linger $USER; "
+    "where it is a controller that lacks, or in a container: docs/guide.md step 1",
     "seccomp": "pip install pyseccomp, and the system's libseccomp (Debian: libseccomp2)",
 }
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.runtime import linux, sandbox, seccomp, warm
-from autograder.runtime.cgroup import Cgroup
+from autograder.runtime.cgroup import Cgroup, move_into_scope
 
 MESSAGE = 64 << 10
 DESCRIPTORS = 8
@@ -97,8 +97,7 @@ class Zygote:
         self.number += 1
         cgroup = Cgroup(())
         if "cgroup" not in policy.waived:
-            name = f"autograder-{os.getpid()}-{self.number}"
-            cgroup = Cgroup.make(name, policy.memory, policy.processes, policy.cpus)
+            cgroup = Cgroup.make(self.number, policy.memory, policy.processes, policy.cpus)
         stage = Path(tempfile.mkdtemp(prefix="stage-"))
         news, tell = os.pipe()
         guard = os.fork()
@@ -242,6 +241,7 @@ def _become(role: str, fds: list[int], argument: Any) -> None:
 
 def main(listener: socket.socket) -> None:
     """Serve a listening socket until standard input closes."""
+    move_into_scope()
     seccomp.preload()
     warm.warm_up()
     for role in (*ROLES.values(), "autograder.judge.server"):
