@@ -7,25 +7,49 @@ from typing import Final, Literal
 
 ALL_LINEAR: Final = "all-linear"
 Targets = tuple[str, ...] | Literal["all-linear"]
+LARGEST: Final = 2**31 - 1  # of any size: beyond it nothing has a meaning, and figures overflow
 
 
 class MethodError(ValueError):
     """A method whose numbers make no sense; the message names the field and what it may be."""
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise MethodError(f"{name} deve ser um inteiro maior ou igual a 1; recebi {value!r}.")
+def is_size(value: object) -> bool:
+    """Whether it is a whole number from 1 to LARGEST."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
-def _check_targets(targets: Targets) -> None:
+def not_a_size(name: str, value: object) -> str:
+    """One sentence about a size that is none."""
+    immense = isinstance(value, int) and abs(value) > 10**40  # Python refuses to write the longest ones out
+    given = "um número imenso" if immense else repr(value)[:40]
+    return f"{name} deve ser um inteiro maior ou igual a 1, até {LARGEST}; recebi {given}."
+
+
+def _check_size(name: str, value: object) -> None:
+    if not is_size(value):
+        raise MethodError(not_a_size(name, value))
+
+
+def _check_switches(method: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(value := getattr(method, name), bool):
+            raise MethodError(f"{name} deve ser True ou False; recebi {value!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _checked_targets(targets: object) -> Targets:
     if targets == ALL_LINEAR:
-        return
-    if isinstance(targets, str) or not targets or not all(isinstance(name, str) for name in targets):
+        return ALL_LINEAR
+    if not isinstance(targets, (tuple, list)) or not targets or not all(isinstance(n, str) for n in targets):
         raise MethodError(
             f"targets deve ser uma tupla de nomes de módulos, como ('q_proj', 'v_proj'), "
             f"ou {ALL_LINEAR!r}; recebi {targets!r}."
         )
+    return tuple(targets)
 
 
 @dataclass(frozen=True)
@@ -49,12 +73,13 @@ class LoRA:
     use_dora: bool = False
 
     def __post_init__(self) -> None:
-        _at_least_one("rank", self.rank)
-        _check_targets(self.targets)
-        if not self.alpha > 0:
-            raise MethodError(f"alpha deve ser maior que 0; recebi {self.alpha!r}.")
-        if not 0 <= self.dropout < 1:
-            raise MethodError(f"dropout deve estar em [0, 1); recebi {self.dropout!r}.")
+        _check_size("rank", self.rank)
+        object.__setattr__(self, "targets", _checked_targets(self.targets))
+        if not (_is_number(self.alpha) and 0 < self.alpha <= LARGEST):
+            raise MethodError(f"alpha deve ser um número maior que 0; recebi {self.alpha!r}.")
+        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
+            raise MethodError(f"dropout deve ser um número em [0, 1); recebi {self.dropout!r}.")
+        _check_switches(self, "use_rslora", "use_dora")
 
     @property
     def scaling(self) -> float:
@@ -73,6 +98,7 @@ class QLoRA(LoRA):
         super().__post_init__()
         if self.quant_type not in ("nf4", "fp4"):
             raise MethodError(f"quant_type deve ser 'nf4' ou 'fp4'; recebi {self.quant_type!r}.")
+        _check_switches(self, "double_quant")
 
 
 @dataclass(frozen=True)
@@ -82,7 +108,7 @@ class PrefixTuning:
     num_virtual_tokens: int = 20
 
     def __post_init__(self) -> None:
-        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+        _check_size("num_virtual_tokens", self.num_virtual_tokens)
 
 
 @dataclass(frozen=True)
@@ -92,7 +118,7 @@ class PromptTuning:
     num_virtual_tokens: int = 20
 
     def __post_init__(self) -> None:
-        _at_least_one("num_virtual_tokens", self.num_virtual_tokens)
+        _check_size("num_virtual_tokens", self.num_virtual_tokens)
 
 
 @dataclass(frozen=True)
@@ -103,11 +129,11 @@ class IA3:
     feedforward: tuple[str, ...] = ("down_proj",)
 
     def __post_init__(self) -> None:
-        _check_targets(self.targets)
-        if not set(self.feedforward) <= set(self.targets):
-            raise MethodError(
-                f"feedforward deve ser parte de targets {self.targets}; recebi {self.feedforward}."
-            )
+        object.__setattr__(self, "targets", _checked_targets(self.targets))
+        part = self.feedforward
+        if not isinstance(part, (tuple, list)) or not set(part) <= set(self.targets):
+            raise MethodError(f"feedforward deve ser parte de targets {self.targets}; recebi {part!r}.")
+        object.__setattr__(self, "feedforward", tuple(part))
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class Adapter:
     bottleneck: int = 64
 
     def __post_init__(self) -> None:
-        _at_least_one("bottleneck", self.bottleneck)
+        _check_size("bottleneck", self.bottleneck)
 
 
 Method = Full | LoRA | QLoRA | PrefixTuning | PromptTuning | IA3 | Adapter

@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.configs import ModelError, dimensions, read, unknown
 from toolkit.families import FAMILIES, Family
+from toolkit.methods import is_size, not_a_size
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ class Architecture:
             "vocab",
             "max_positions",
         ):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ModelError(
-                    f"{field} do modelo deve ser um inteiro maior ou igual a 1; recebi {value!r}."
-                )
+            if not is_size(value := getattr(self, field)):
+                raise ModelError(not_a_size(f"{field} do modelo", value))
+        for field in ("experts", "experts_per_token", "shared_intermediate", "sliding_window", "embedding"):
+            if (value := getattr(self, field)) != 0 and not is_size(value):
+                raise ModelError(not_a_size(f"{field} do modelo, onde há,", value))
         if self.heads % self.kv_heads:
             raise ModelError(
                 f"kv_heads ({self.kv_heads}) deve dividir heads ({self.heads}): cada cabeça de chave e valor "
@@ -101,9 +102,13 @@ class Architecture:
             return source
         if isinstance(source, (str, Path)):
             config, spoken = read(source), str(source)
-        else:
+        elif isinstance(source, Mapping) or hasattr(source, "to_dict"):
             config = source if isinstance(source, Mapping) else source.to_dict()
             spoken = str(config.get("model_type") or "")
+        else:
+            raise ModelError(
+                f"model deve ser um nome, um caminho, um dicionário ou um config; recebi {source!r}."
+            )
         return cls(**dimensions(config), name=str(config.get("_name_or_path") or spoken))
 
     def to_dict(self) -> dict[str, Any]:

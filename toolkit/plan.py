@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from toolkit import methods
-from toolkit.methods import Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
+from toolkit.methods import IA3, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA, is_size, not_a_size
 from toolkit.models import Architecture
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -140,7 +140,11 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The plan that `to_dict` described. Raises PlanError for an unknown method."""
+        """The plan that `to_dict` described. Raises PlanError for an unknown method, or for other data."""
+        if not isinstance(data, Mapping) or not all(
+            isinstance(data.get(name), Mapping) for name in ("model", "method")
+        ):
+            raise PlanError("um plano em dados deve ter os campos model e method, como to_dict() os escreve.")
         described = dict(data["method"])
         kind = described.pop("type", "")
         if kind not in {m.__name__ for m in get_args(Method)}:
@@ -148,9 +152,11 @@ class Plan:
                 f"method deve ser um de {', '.join(m.__name__ for m in get_args(Method))}; recebi {kind!r}."
             )
         arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
-        return cls(
-            **{**data, "model": Architecture(**data["model"]), "method": getattr(methods, kind)(**arguments)}
-        )
+        try:
+            model, method = Architecture(**data["model"]), getattr(methods, kind)(**arguments)
+            return cls(**{**data, "model": model, "method": method})
+        except TypeError as error:  # a field that is unknown, or not there
+            raise PlanError(f"o plano em dados não tem os campos que to_dict() escreve ({error}).") from None
 
 
 @cache
@@ -158,6 +164,7 @@ def _choices() -> dict[str, tuple[Any, ...]]:
     return {name: get_args(hint) for name, hint in get_type_hints(Plan).items()}
 
 
+@cache
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
@@ -172,21 +179,27 @@ def _check_choices(plan: Plan) -> None:
                 )
         elif allowed and value not in allowed:
             raise PlanError(f"{name} deve ser um de {', '.join(map(repr, allowed))}; recebi {value!r}.")
+    if not isinstance(plan.gpu, str):
+        raise PlanError(f"gpu deve ser o nome de uma placa, como 'T4', ou vazio; recebi {plan.gpu!r}.")
     for name in SWITCHES:
         if not isinstance(value := getattr(plan, name), bool):
             raise PlanError(f"{name} deve ser True ou False; recebi {value!r}.")
     for name in VERSIONS:
         value = getattr(plan, name)
-        if not isinstance(value, str) or not re.fullmatch(r"\d+(\.\d+)*", value):
-            raise PlanError(f"{name} deve ser uma versão, como '5.23'; recebi {value!r}.")
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,6}(\.\d{1,6})*", value):
+            raise PlanError(f"{name} deve ser uma versão, como '5.23'; recebi {repr(value)[:40]}.")
 
 
 def _check_sizes(plan: Plan) -> None:
     for name in ("batch", "seq_len", "accumulation"):
-        value = getattr(plan, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise PlanError(f"{name} deve ser um inteiro maior ou igual a 1; recebi {value!r}.")
+        if not is_size(value := getattr(plan, name)):
+            raise PlanError(not_a_size(name, value))
     longest = plan.model.max_positions - plan.virtual_tokens
+    if longest < 1:
+        raise PlanError(
+            f"num_virtual_tokens deve ser menor que as {plan.model.max_positions} posições que o modelo "
+            f"{plan.model.name} tem; recebi {plan.virtual_tokens}."
+        )
     if plan.seq_len > longest:
         raise PlanError(
             f"seq_len deve ficar entre 1 e {longest}, as posições que o modelo {plan.model.name} tem; "
@@ -199,7 +212,8 @@ def _check_pairs(plan: Plan) -> None:
         raise PlanError(
             "dtype deve ser 'fp32' ou 'bf16' no ajuste completo: gradientes fp16 não se desescalam."
         )
-    half = plan.autocast or plan.dtype != "fp32"
+    # peft's preparation makes a model that is not quantized fp32 throughout
+    half = plan.autocast or (plan.dtype != "fp32" and (plan.quantized or plan.upcast != "all"))
     if plan.attention == "flash" and not half:
         raise PlanError(
             "attention deve ser 'eager' ou 'sdpa' em fp32: a atenção flash só calcula em 16 bits."
@@ -211,12 +225,26 @@ def _check_pairs(plan: Plan) -> None:
             f"kernels deve ser 'torch' em modelos com LayerNorm, como {plan.model.name}; "
             f"recebi {plan.kernels!r}."
         )
-    if isinstance(plan.method, LoRA):
+    if _mixes_dtypes(plan):
+        raise PlanError(
+            f"upcast deve ser 'none' ou 'all' sem autocast: normas em fp32 dariam aos pesos em {plan.dtype} "
+            f"entradas de outro tipo; recebi 'norms'."
+        )
+    if isinstance(plan.method, (LoRA, IA3)):
         _check_targets(plan, plan.method)
+    if isinstance(plan.method, LoRA):
         _check_experts(plan, plan.method)
 
 
-def _check_targets(plan: Plan, method: LoRA) -> None:
+def _mixes_dtypes(plan: Plan) -> bool:
+    """Whether fp32 norms, giving out what they compute in, meet 16-bit weights that are not quantized."""
+    if plan.upcast != "norms" or plan.autocast or plan.quantized or plan.dtype == "fp32":
+        return False
+    casts_back = plan.model.family.startswith(("gemma", "olmo2", "cohere"))
+    return plan.kernels == "torch" and not casts_back
+
+
+def _check_targets(plan: Plan, method: LoRA | IA3) -> None:
     if method.targets == methods.ALL_LINEAR:
         return
     linears = plan.model.linears()

@@ -99,7 +99,7 @@ def _other_model(plan: Plan, text: str) -> Plan:
         return _with_model(plan, text) if text else plan
     try:
         return _with_model(plan, json.loads(text))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise FormError(f"o config.json colado não é JSON válido ({error}).") from None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import isqrt
 from typing import Any
 
 from toolkit.methods import Full, LoRA, QLoRA
@@ -48,14 +50,19 @@ def _checkpoint(plan: Plan, card: GPU) -> Plan | None:
 
 
 def _smaller_batch(plan: Plan, card: GPU) -> Plan | None:
-    if plan.batch == 1:
+    """The largest divisor of the batch that fits, 1 where none does."""
+    small = [n for n in range(1, isqrt(plan.batch) + 1) if plan.batch % n == 0]
+    divisors = sorted({*small, *(plan.batch // n for n in small)} - {plan.batch})
+    if not divisors:
         return None
-    for batch in range(plan.batch // 2, 0, -1):
-        if plan.batch % batch == 0:
-            changed = plan.change(batch=batch, accumulation=plan.accumulation * plan.batch // batch)
-            if card.verdict(estimate(changed).process) == "fits":
-                return changed
-    return plan.change(batch=1, accumulation=plan.accumulation * plan.batch)
+
+    def split(batch: int) -> Plan:
+        return plan.change(batch=batch, accumulation=plan.accumulation * (plan.batch // batch))
+
+    def exceeds(batch: int) -> bool:
+        return card.verdict(estimate(split(batch)).process) != "fits"
+
+    return split(divisors[max(bisect_left(divisors, True, key=exceeds) - 1, 0)])
 
 
 def _shorter(plan: Plan, card: GPU) -> Plan | None:

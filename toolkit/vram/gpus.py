@@ -96,7 +96,7 @@ def gpu(name: str | GPU) -> GPU:
     """
     if isinstance(name, GPU):
         return name
-    found = _spellings().get(_squeeze(name))
+    found = _spellings().get(_squeeze(name)) if isinstance(name, str) else None
     if found is None:
         raise GPUError(f"a GPU {name!r} não está na tabela; as conhecidas são: {', '.join(gpus())}.")
     return found
