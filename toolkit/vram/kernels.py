@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from toolkit.plan import Plan
-from toolkit.vram.attention import attention_kernel, repeats_keys
+from toolkit.vram.attention import attention_kernel, lacks_grouped_products, repeats_keys
+from toolkit.vram.live import DTYPES
 
 aten = torch.ops.aten
 DEQUANTIZED = 512  # rows above which a 4-bit product makes the whole weight first (narrow ones on A100: 1536)
@@ -34,7 +35,7 @@ class Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         """Gradients and, while they are made, sums in fp32."""
-        query, key, value, _, _ = ctx.saved_tensors
+        query, key, value, *_ = ctx.saved_tensors  # the kernel reads the others too
         batch, heads, length, width = query.shape
         rounded = -(-length // 128) * 128
         workspaces = [
@@ -96,16 +97,23 @@ def attention(plan: Plan) -> Callable[..., Any]:
     ) -> Any:
         if torch.is_autocast_enabled("cpu"):
             query, key, value = (t.to(torch.get_autocast_dtype("cpu")) for t in (query, key, value))
+        elif plan.attention == "flash" and query.dtype == torch.float32:
+            # the package's wrapper (integrations/flash_attention.py, get_target_dtype)
+            query, key, value = (t.to(DTYPES[plan.dtype]) for t in (query, key, value))
         kernel = attention_kernel(plan)
         if key.shape[1] != query.shape[1] and repeats_keys(plan):
             repeats = query.shape[1] // key.shape[1]
             key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
-        if kernel == "flash" and attn_mask is None:
+        if kernel == "flash" and plan.attention == "flash" and plan.padding:
+            # the package's wrapper takes padding out and puts it back (_upad_input, pad_input)
+            return flash(query.clone(), key.clone(), value.clone()).clone()
+        if kernel == "flash":
             return flash(query, key, value)
-        if kernel == "math":
-            return aten._scaled_dot_product_attention_math(
-                query, key, value, attn_mask, dropout_p, is_causal, enable_gqa=True
-            )[0]
+        if kernel == "math":  # sdpa is on autocast's list: what it calls is not
+            with torch.autocast("cpu", enabled=False):
+                return aten._scaled_dot_product_attention_math(
+                    query, key, value, attn_mask, dropout_p, is_causal, enable_gqa=True
+                )[0]
         if attn_mask is not None and attn_mask.dtype == torch.bool:  # convert_boolean_attn_mask
             attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
         return efficient(query, key, value, attn_mask)
@@ -173,20 +181,25 @@ def _float(value: Any) -> Any:
 
 
 class GroupedProduct(torch.autograd.Function):
-    """A mixture's experts over sorted tokens, in the dtypes without a kernel of their own."""
+    """A mixture's experts over sorted tokens; `fallback` is transformers' own loop where the card has no
+    kernel, an operator that keeps its input and makes the weight's gradient whether or not it is trained."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor, fallback: bool
+    ) -> torch.Tensor:
         """(tokens, width), (experts, width, outputs) -> (tokens, outputs)."""
-        ctx.save_for_backward(inputs if weight.requires_grad else None, weight)
+        ctx.fallback = fallback or weight.requires_grad
+        ctx.save_for_backward(inputs if ctx.fallback else None, weight)
         return inputs.new_empty(len(inputs), weight.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         """Gradients of what has one."""
         weight = ctx.saved_tensors[1]
-        trained = torch.empty_like(weight) if weight.requires_grad else None
-        return grad.new_empty(len(grad), weight.shape[1]), trained, None
+        inputs = grad.new_empty(len(grad), weight.shape[1])
+        trained = torch.empty_like(weight) if ctx.fallback else None
+        return inputs, trained if weight.requires_grad else None, None, None
 
 
 @contextlib.contextmanager
@@ -197,11 +210,13 @@ def cuda_kernels(plan: Plan) -> Iterator[None]:
 
     from toolkit.vram.live import dequantized
 
-    fused = moe._grouped_mm
+    fused, fallback = moe._grouped_mm, lacks_grouped_products(plan)
 
     def grouped(inputs: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> Any:
+        if weight.dtype == torch.bfloat16 and not fallback:
+            return fused(inputs, weight, offs)
         product: Any = GroupedProduct.apply
-        return (fused if weight.dtype == torch.bfloat16 else product)(inputs, weight, offs)
+        return product(inputs.to(weight.dtype), weight, offs, fallback)
 
     with contextlib.ExitStack() as stack:
         for patched in (
@@ -211,6 +226,7 @@ def cuda_kernels(plan: Plan) -> Iterator[None]:
             patch.object(dora, "dequantize_module_weight", dequantized),
             patch.object(moe, "_grouped_mm", grouped),
             unpacked(),
+            _packaged(plan),
             _products(plan),
             cuda_operators(),
         ):
@@ -228,6 +244,23 @@ def unpacked() -> Any:
     from transformers import masking_utils
 
     return patch.object(masking_utils, "find_packed_sequence_indices", lambda positions: None)
+
+
+@contextlib.contextmanager
+def _packaged(plan: Plan) -> Iterator[None]:
+    """With the flash attention package transformers makes no square mask, and repeats no keys."""
+    from transformers import masking_utils
+    from transformers.integrations import sdpa_attention
+
+    if plan.attention != "flash":
+        yield
+        return
+    masks = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS._global_mapping
+    with (
+        patch.dict(masks, {"sdpa": lambda *_, attention_mask=None, **__: attention_mask}),
+        patch.object(sdpa_attention, "use_gqa_in_sdpa", lambda *_: True),
+    ):
+        yield
 
 
 def _products(plan: Plan) -> Any:

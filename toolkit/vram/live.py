@@ -30,7 +30,6 @@ def config_of(model: Architecture, attention: str) -> Any:
     names = {
         **NAMES,
         "kv_heads": ("num_key_value_heads",),
-        "head_dim": ("head_dim",),
         "vocab": ("vocab_size",),
         "tied": ("tie_word_embeddings",),
         "experts_per_token": ("num_experts_per_tok",),
@@ -43,6 +42,7 @@ def config_of(model: Architecture, attention: str) -> Any:
         for key in keys
         if key in known and getattr(model, field)
     }
+    values["head_dim"] = model.head_dim  # some read it without declaring it
     if "sliding_window" in known:  # flash attention has the window inside: no mask
         values["sliding_window"] = (attention != "flash" and model.sliding_window) or NO_WINDOW
     for field in ("qkv_bias", "out_bias", "mlp_bias"):

@@ -40,10 +40,10 @@ def simulate(plan: Plan) -> Memory:
 
 
 def _check(plan: Plan) -> None:
-    if plan.quantized and plan.model.expert_weights and plan.transformers_version < (5, 0):
+    if plan.model.experts and plan.transformers_version < (5, 0):
         raise PlanError(
-            "transformers deve ser '5.0' ou mais nova para simular uma mistura de especialistas em 4 bits: o "
-            "código instalado guarda os especialistas num só parâmetro; estimate(plan) conhece os dois casos."
+            "transformers deve ser '5.0' ou mais nova para simular uma mistura de especialistas: o código "
+            "instalado guarda os especialistas num só parâmetro; estimate(plan) conhece os dois casos."
         )
 
 
@@ -94,6 +94,7 @@ def _states(optimizer: Any, plan: Plan, trace: Any) -> None:
     states = [t for state in optimizer.state.values() for t in state.values()]
     trace.label(states, "optimizer_states")
     if plan.optimizer.startswith("paged"):
-        for state in states:
-            if hasattr(state, "numel") and state.numel() >= SMALLEST_PAGED:
+        paged = [state[name] for state in optimizer.state.values() for name in ("state1", "state2")]
+        for state in paged:  # scales are not
+            if state.numel() >= SMALLEST_PAGED:
                 trace.follow(state).size = 0

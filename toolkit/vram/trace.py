@@ -60,7 +60,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is aten.add.Tensor and _sums_gradients(args):
+        if (func is aten.add.Tensor and _sums_gradients(args)) or (
+            func is aten.index_put.default and _in_backward(args[:1])
+        ):
             return args[0]
         before, after = self.temporaries(func, args) if self.temporaries else (0, 0)
         with self.hold(before, "recompute"):
@@ -131,11 +133,17 @@ def _sums_gradients(args: tuple[Any, ...]) -> bool:
     """Whether autograd's engine is adding up a gradient: in place, but for subclasses, which fake tensors are
     (torch/csrc/autograd/input_buffer.cpp, accumulate). Backward formulas run without grad mode too, and add
     no two tensors of one shape."""
-    in_backward = torch._C._current_graph_task_id() >= 0 and not torch.is_grad_enabled()
-    if not in_backward or not all(isinstance(arg, FakeTensor) for arg in args):
+    if not _in_backward(args):
         return False
     first, second = args
     return bool(first.shape == second.shape and first.dtype == second.dtype and first.is_contiguous())
+
+
+def _in_backward(args: tuple[Any, ...]) -> bool:
+    """Whether a backward formula is at work on fake tensors, which it takes for a subclass: an index's fills
+    its zeros in place but for those (torch/csrc/autograd/FunctionsManual.cpp, index_backward)."""
+    in_backward = torch._C._current_graph_task_id() >= 0 and not torch.is_grad_enabled()
+    return in_backward and all(isinstance(arg, FakeTensor) for arg in args)
 
 
 class _Held:
