@@ -23,7 +23,7 @@ from toolkit.plan import PRESETS, Plan, PlanError, preset
 from toolkit.vram import estimate, simulate
 from toolkit.vram.memory import GIB, Memory
 
-LAYERS = 4, 8, 16  # a simulation's time goes with them; what a layer takes does not
+LAYERS = 2, 4, 8  # a simulation's time goes with them; what a layer takes does not
 MEMORY = 160 * GIB  # of plans that someone might run
 SWITCHES: dict[str, tuple[Any, ...]] = {
     "batch": (1, 1, 2, 4, 8, 16),
@@ -31,7 +31,8 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "accumulation": (1, 1, 4),
     "dtype": ("bf16", "bf16", "fp16", "fp32"),
     "autocast": (False, True),
-    "adapter_dtype": ("fp32", "fp32", "bf16"),
+    "compute_dtype": ("bf16", "bf16", "fp16", "fp32"),
+    "adapter_dtype": ("fp32", "fp32", "bf16", "fp16"),
     "optimizer": (
         "adamw", "adamw_fused", "adamw_loop", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit",
         "adafactor", "sgd", "sgd_momentum",
@@ -40,14 +41,16 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "reentrant": (False, True),
     "attention": ("sdpa", "eager", "efficient", "flash"),
     "loss": ("fp32", "in_place", "no_upcast", "chunked", "fused"),
-    "kernels": ("torch", "torch", "norms", "liger"),
+    "kernels": ("torch", "torch", "norms", "liger", "lora"),
     "upcast": ("none", "none", "norms", "all"),
     "set_to_none": (True, True, False),
     "use_cache": (False, False, True),
     "padding": (False, True),
     "hold_output": ("never", "never", "backward", "step", "next"),
     "gpu": ("", "T4", "RTX A6000", "A100 80 GB", "H100 80 GB"),
-    "transformers": ("5.23", "5.23", "4.48", "4.45"),
+    "transformers": ("5.23", "5.23", "4.55", "4.48", "4.45"),
+    "peft": ("0.21", "0.19"),
+    "bitsandbytes": ("0.50", "0.50", "0.43.1"),
 }  # fmt: skip
 
 
@@ -97,15 +100,19 @@ def _drawn(chance: random.Random) -> Plan:
     model = replace(model, layers=min(model.layers, chance.choice(LAYERS)))
     method = _method(chance, model)
     switches = {name: chance.choice(values) for name, values in SWITCHES.items()}
-    switches["compute_dtype"] = "bf16" if switches["dtype"] == "fp32" else switches["dtype"]
-    if isinstance(method, QLoRA) and model.experts:
-        switches["transformers"] = "5.23"  # the installed code has no 4-bit experts
+    if "fp32" not in (switches["dtype"], switches["compute_dtype"]):
+        switches["compute_dtype"] = switches["dtype"]  # autocast refuses to mix fp16 and bf16
+    if model.experts:
+        switches["transformers"] = "5.23"  # the installed code keeps experts in one parameter
     if chance.random() < 0.5:
         return Plan(model, method, **switches)
     plan = preset(chance.choice(list(PRESETS)), model, method)
-    changes = {name: switches[name] for name in ("batch", "seq_len", "gpu", chance.choice(sorted(SWITCHES)))}
-    moved = plan.change(**changes, compute_dtype="fp16" if changes.get("dtype") == "fp16" else "bf16")
-    return moved.change(transformers="5.23") if moved.quantized and model.experts else moved
+    names = "batch", "seq_len", "gpu", *chance.sample(sorted(SWITCHES), 2)
+    changes = {name: switches[name] for name in names}
+    if "dtype" in changes and "compute_dtype" not in changes:
+        changes["compute_dtype"] = switches["dtype"] if switches["dtype"] != "fp32" else "bf16"
+    moved = plan.change(**changes)
+    return moved.change(transformers="5.23") if model.experts else moved
 
 
 def _method(chance: random.Random, model: Architecture) -> Method:

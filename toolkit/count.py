@@ -97,10 +97,15 @@ def adapter_parameters(model: Architecture, method: Method) -> int:
         return method.num_virtual_tokens * model.layers * 2 * model.kv_width
     if isinstance(method, PromptTuning):
         return method.num_virtual_tokens * (model.embedding or model.hidden)
-    if isinstance(method, Adapter):  # two per layer: down and up, with biases
-        width = model.hidden
-        return 2 * model.layers * (2 * width * method.bottleneck + method.bottleneck + width)
+    if isinstance(method, Adapter):  # down and up, with biases
+        wide, narrow = model.hidden, method.bottleneck
+        return adapter_ends(model) * model.layers * (2 * wide * narrow + narrow + wide)
     return 0
+
+
+def adapter_ends(model: Architecture) -> int:
+    """Bottleneck adapters of a layer: after attention and after the MLP, no module in a mixture."""
+    return 1 if model.experts else 2
 
 
 def adapts_experts(model: Architecture, method: Method) -> bool:

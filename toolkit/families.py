@@ -28,6 +28,8 @@ class Family:
     mlp_bias: Switch = False
     norm_bias: bool = False
     head_bias: bool = False
+    mask_buffer: bool = False  # a byte for each two positions, on the card with the weights
+    dropout: bool = False  # whether the configuration's default drops a tenth of each block's output
     positions: Literal["rotary", "learned", "alibi"] = "rotary"
     position_offset: int = 0
     tied: bool = False
@@ -61,6 +63,7 @@ GPT2 = replace(
     positions="learned",
     tied=True,
     conv1d=True,
+    dropout=True,
 )
 NEOX = replace(
     LAYER_NORM,
@@ -117,7 +120,7 @@ FAMILIES: dict[str, Family] = {
         tied=True,
     ),
     "gpt2": GPT2,
-    "gpt_bigcode": replace(GPT2, conv1d=False),
+    "gpt_bigcode": replace(GPT2, conv1d=False, mask_buffer=True),
     "gpt_neox": NEOX,
     "bloom": replace(
         NEOX,
@@ -138,6 +141,7 @@ FAMILIES: dict[str, Family] = {
         positions="learned",
         position_offset=2,
         tied=True,
+        dropout=True,
     ),
     "mixtral": replace(PLAIN, router="mlp.gate", expert_intermediate="intermediate_size", lora_experts=True),
     "qwen2_moe": replace(

@@ -19,7 +19,8 @@ def attention_kernel(plan: Plan) -> str:
     traits = plan.model.traits
     if plan.attention == "eager" or traits.softcap or traits.positions == "alibi":  # sdpa has neither
         return "eager"
-    half = plan.autocast or (plan.dtype != "fp32" and not (plan.quantized and plan.upcast != "none"))
+    upcast = plan.upcast == "all" or (plan.quantized and plan.upcast == "norms")  # to an fp32 stream
+    half = plan.autocast or (plan.dtype != "fp32" and not upcast)
     ampere = not plan.gpu or gpu(plan.gpu).bf16
     if plan.attention == "flash" or (plan.attention == "sdpa" and half and ampere and not masked(plan)):
         return "flash"
@@ -39,8 +40,15 @@ def repeats_keys(plan: Plan) -> bool:
     return plan.transformers_version < (4, 54) or masked(plan)
 
 
+def lacks_grouped_products(plan: Plan) -> bool:
+    """Whether the card is too old for torch's grouped products of experts (integrations/moe.py)."""
+    return bool(plan.gpu) and not gpu(plan.gpu).bf16
+
+
 def masked(plan: Plan) -> bool:
     """Whether sdpa is given a mask: for padding, for keys that are more than the queries, or for a window
     that is not longer than the sequence (transformers' masking_utils.py, _ignore_causal_mask_sdpa)."""
-    window = plan.model.sliding_window if plan.attention != "flash" else 0
+    if plan.attention == "flash":  # the package knows of windows and of more keys, and packs what is padded
+        return False
+    window = plan.model.sliding_window
     return plan.padding or isinstance(plan.method, PrefixTuning) or 0 < window <= plan.seq_len

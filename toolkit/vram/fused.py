@@ -17,7 +17,7 @@ from unittest.mock import patch
 import torch
 
 from toolkit.plan import Plan
-from toolkit.vram.activations import Activations
+from toolkit.vram.closed_form.route import route_of
 
 
 class Norm(torch.autograd.Function):
@@ -102,8 +102,8 @@ def _update(module: Any, keeps: bool, inputs: torch.Tensor) -> Any:
 def fused(plan: Plan, model: Any) -> Iterator[None]:
     """Inside, the family's norms, rotary embedding and MLP, and the model's LoRA, are `plan.kernels`'."""
     family = plan.model.family.removesuffix("_text")
-    active = Activations(plan)
-    updated = [linear for linear in plan.model.linears() if active.fuses(linear)]
+    route = route_of(plan)
+    updated = [linear for linear in plan.model.linears() if route.fuses(linear.name)]
     with contextlib.ExitStack() as stack:
         if plan.kernels != "torch":
             code = import_module(f"transformers.models.{family}.modeling_{family}")

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from toolkit.count import base_parameters, count
-from toolkit.methods import Full
+from toolkit.methods import Full, is_size, not_a_size
 from toolkit.plan import BYTES, Plan, PlanError
 from toolkit.vram import static
-from toolkit.vram.activations import Activations
-from toolkit.vram.estimate import backward_ends, estimate
+from toolkit.vram.closed_form.formula import FIRST, LAST, formula
+from toolkit.vram.closed_form.route import route_of
+from toolkit.vram.closed_form.widths import sizes as bytes_of
+from toolkit.vram.estimate import estimate
 from toolkit.vram.memory import MOMENTS, Interval, Memory
 
 Strategy = Literal["zero1", "zero2", "zero3", "fsdp"]
@@ -34,8 +36,8 @@ def shard(plan: Plan, gpus: int, strategy: Strategy) -> Memory:
     if strategy not in get_args(Strategy):
         names = ", ".join(map(repr, get_args(Strategy)))
         raise PlanError(f"strategy deve ser um de {names}; recebi {strategy!r}.")
-    if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
-        raise PlanError(f"gpus deve ser um inteiro maior ou igual a 1; recebi {gpus!r}.")
+    if not is_size(gpus):
+        raise PlanError(not_a_size("gpus", gpus))
     single = estimate(plan)
     cast = plan.change(dtype="bf16", autocast=False) if _casts(plan) else plan
     fsdp = strategy == "fsdp"
@@ -82,11 +84,15 @@ def _fsdp(plan: Plan, gpus: int, single: Memory, cast: Plan) -> Shares:
     load = {**_held(single, gpus), "quant_constants": single.moments["load"]["quant_constants"]}
     held = {**load, "optimizer_states": states["optimizer_states"]}
     running = {**held, "gradients": gradient // gpus if _accumulates(single) else 0}
-    active, whole = Activations(cast), single.moments["forward"]["workspaces"] + root
-    first, last, _ = backward_ends(active, 0, 0)
+    whole = single.moments["forward"]["workspaces"] + root
+    found = formula(route_of(cast))
+    numbers = bytes_of(cast, found.keys)
+    peaks = found.peaks(numbers, plan.model.layers)
+    first, last = (found.parts(peaks[end], numbers) for end in (LAST, FIRST))  # as the backward comes to them
     reentrant = plan.checkpoints_memory and plan.reentrant  # where a layer does not know of the next one
     if reentrant and not isinstance(plan.method, Full):
-        last = {**first, "activations": first["activations"] + _inputs_gradients(active)}
+        [stream] = bytes_of(cast, [found.stream])
+        last = {**first, "activations": first["activations"] + _inputs_gradients(plan, stream)}
     one = static.trainable_bytes(cast) // plan.model.layers  # before it is shared out
     first |= {"gradients": running["gradients"] + one, "workspaces": whole + (1 if reentrant else 2) * layer}
     last |= {"gradients": gradient // gpus + one, "workspaces": whole + layer}
@@ -100,13 +106,12 @@ def _fsdp(plan: Plan, gpus: int, single: Memory, cast: Plan) -> Shares:
     }
 
 
-def _inputs_gradients(active: Activations) -> int:
-    """Bytes of the gradients of checkpointed layers' inputs. Where a layer's weights are frozen, FSDP finds
-    its end by a hook on its input, which keeps the input and its gradient alive until the backward is over
-    (torch/distributed/fsdp/_runtime_utils.py, _register_post_backward_reshard_only_hook). Two of them the
-    last layer's backward has anyhow."""
-    model = active.plan.model
-    return max(model.layers - 2, 0) * active.tokens * model.hidden * active.stream
+def _inputs_gradients(plan: Plan, stream: int) -> int:
+    """Bytes of the gradients of checkpointed layers' inputs, of `stream` bytes each. Where a layer's weights
+    are frozen, FSDP finds its end by a hook on its input, which keeps the input and its gradient alive until
+    the backward is over (torch/distributed/fsdp/_runtime_utils.py,
+    _register_post_backward_reshard_only_hook). Two of them the last layer's backward has anyhow."""
+    return max(plan.model.layers - 2, 0) * stream
 
 
 STATES = ("optimizer_states", "optimizer_temporaries")
