@@ -100,6 +100,8 @@ def _switches(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set espera campo=valor; recebi {text!r}.")
+        if name in ("model", "method"):
+            raise UsageError(f"--set não muda {name}: dê o modelo como argumento e o método com --method.")
         kind = Plan.__annotations__.get(name)
         found[name] = {"true": True, "false": False}.get(value.lower(), value) if kind == "bool" else value
         if kind == "int":
