@@ -1,7 +1,10 @@
 """The closed form against the simulation, moment by moment: every family, and what once made them differ."""
 
+from dataclasses import fields
+
 import pytest
 
+from benchmarks.vram_agreement import SWITCHES
 from toolkit.families import FAMILIES
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.plan import Plan
@@ -132,3 +135,7 @@ def test_a_tape_frees_what_nothing_has():
     del out
     alive = {n for n in tape.events if n >= 0} - {~n for n in tape.events if n < 0}
     assert {list(tape.keys)[tape.stores[n]] for n in alive} == {("w", "fp32")}
+
+
+def test_the_agreement_benchmark_draws_every_switch():
+    assert set(SWITCHES) == {field.name for field in fields(Plan)} - {"model", "method"}

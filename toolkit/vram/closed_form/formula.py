@@ -50,7 +50,7 @@ class Formula:
         self.stream = passes.stream
         self.events = [tape.stores[n] if n >= 0 else ~tape.stores[~n] for n in tape.events]
         self._numbers, self._stores, self._labels = tape.events, tape.stores, self._labelled(tape)
-        self._kept, self._left = self._lasting(*passes.through)
+        self._kept, self._stay, self._left = self._lasting(*passes.through)
         self._known: dict[int, dict[str, list[tuple[int, int]]]] = {}
 
     def _labelled(self, tape: Tape) -> list[str]:
@@ -73,8 +73,9 @@ class Formula:
                 labels[number] = "recompute"
         return labels
 
-    def _lasting(self, given: int, out: int) -> tuple[list[int], list[int]]:
-        """Of the second layer: what its forward keeps, dying as the record goes on, and its gradients.
+    def _lasting(self, given: int, out: int) -> tuple[list[int], ...]:
+        """Of the second layer: what its forward keeps, dying as the record goes on; what of that outlives its
+        backward; and its gradients.
 
         What comes out of a layer goes into the next one, which may keep it; out of the last one it does not.
         """
@@ -82,18 +83,12 @@ class Formula:
         during = self._numbers[m["layer 1"] : m["above"]]
         born = {n for n in during if n >= 0} | {given}
         born -= {out, *(~n for n in during if n < 0)}
-        kept = [self._stores[n] for n in born]
-        dying = [
-            ~self._stores[~n] if n < 0 and ~n in born else None
-            for n in self._numbers[m["above"] : m["backward above"]]
-        ]
-        self._dying = [(place, key) for place, key in enumerate(dying, m["above"]) if key is not None]
-        gradients = [
-            self._stores[n]
-            for n in self._numbers[m["backward above"] : m["below 1"]]
-            if n >= 0 and self._labels[n] == "gradients"
-        ]
-        return kept, gradients
+        after = enumerate(self._numbers[m["above"] : m["backward above"]], m["above"])
+        self._dying = [(place, ~self._stores[~n]) for place, n in after if n < 0 and ~n in born]
+        stay = born - {~n for n in self._numbers[: m["below 1"]] if n < 0}
+        back = self._numbers[m["backward above"] : m["below 1"]]
+        gradients = [n for n in back if n >= 0 and self._labels[n] == "gradients"]
+        return tuple([self._stores[n] for n in numbers] for numbers in (born, stay, gradients))
 
     def peaks(self, sizes: Sequence[int], layers: int) -> dict[str, Peak]:
         """The peak of the forward, of the loss, and of the backward: in the LAST layer, where it begins, and
@@ -102,6 +97,7 @@ class Formula:
         totals = list(accumulate(map(both.__getitem__, self.events)))
         more, m = max(layers - self.layers, 0), self.marks
         gradients = more * sum(map(sizes.__getitem__, self._left))
+        stay = more * sum(map(sizes.__getitem__, self._stay))
         stages = self._stages(both, more)
 
         def top(start: int, end: int, activations: int, gradients: int) -> Peak:
@@ -125,8 +121,8 @@ class Formula:
             "loss": max(during("loss", "backward")),
             LAST: max(during("backward", "below 1")),
             FIRST: max(
-                top(m["backward above"], m["below 1"], 0, gradients),
-                top(m["below 1"], m["end"], 0, gradients),
+                top(m["backward above"], m["below 1"], stay, gradients),
+                top(m["below 1"], m["end"], stay, gradients),
             ),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toolkit.vram.closed_form.modules import Modules
+from toolkit.vram.closed_form.operators import promoted
 from toolkit.vram.closed_form.tape import Value
 
 ROTATE_PART = ("phi", "stablelm", "gpt_neox", "phi3")  # rotate a part of each head and join it with the rest
@@ -19,7 +20,7 @@ class Heads(Modules):
         if self.route.method == "PrefixTuning":
             key, value = self._prefixed(key), self._prefixed(value)
         elif self.route.cached:
-            key, value = self._cached(key), self._cached(value)
+            key, value = self._cached(key, key.dtype), self._cached(value, key.dtype)
         out, weights = self._kernel(query, key, value)
         return self.linear(out, self.traits.out, "hidden"), weights
 
@@ -51,16 +52,16 @@ class Heads(Modules):
             out = t.cast(out, before)
         return out, (turned, rotary) if self.route.family in ("phi", "stablelm") else ()
 
-    def _cached(self, x: Value) -> Value:
-        """DynamicCache: the first call lays what it is given behind an empty tensor, a copy."""
-        out = self.tape.copy(x)
+    def _cached(self, x: Value, dtype: str) -> Value:
+        """DynamicCache: the first call lays what it is given behind an empty tensor of the keys' dtype."""
+        out = self.tape.copy(x) if x.dtype == promoted(x.dtype, dtype) else self.tape.cast(x, "fp32")
         self.tape.cache.append(out)
         return out
 
     def _prefixed(self, x: Value) -> Value:
         """Behind the prefix's; all gradients flow, those of the prefix in a copy of their own."""
         t = self.tape
-        joined = t.new("keys", x.dtype)
+        joined = t.new("keys", promoted(x.dtype, t.prefix.dtype))
         parts = "kv", "prefix"
         out = t.op(joined, (x, t.prefix), (), lambda grad: [t.new(part, grad.dtype) for part in parts])
         t.cache.append(out)

@@ -207,11 +207,13 @@ class Passes(Layer):
         gradient = t.new("words" if route.projected else "hidden", hidden.dtype)
         summed = t.new("W:embedding", hidden.dtype) if weight.node else None
         product = route.autocast or hidden.dtype
-        lowered = t.new("W:embedding", product) if product != weight.dtype else None
         before = t.new("pieces", product)  # a variable, until the next one has its name
+        turned = t.new("W:embedding", product) if product != weight.dtype else None  # no leaf: cast anew
         logits = t.new("piece", product)
-        del before, lowered
+        del before, turned
+        lowered = t.cast_weight(weight)
         t.new("piecerows", product)
+        del lowered
         if summed is not None:
             t.new("W:embedding", product)
         del logits
