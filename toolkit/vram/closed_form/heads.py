@@ -55,16 +55,16 @@ class Heads(Modules):
     def _cached(self, x: Value, dtype: str) -> Value:
         """DynamicCache: the first call lays what it is given behind an empty tensor of the keys' dtype."""
         out = self.tape.copy(x) if x.dtype == promoted(x.dtype, dtype) else self.tape.cast(x, "fp32")
-        self.tape.cache.append(out)
+        self.cache.append(out)
         return out
 
     def _prefixed(self, x: Value) -> Value:
         """Behind the prefix's; all gradients flow, those of the prefix in a copy of their own."""
         t = self.tape
-        joined = t.new("keys", promoted(x.dtype, t.prefix.dtype))
+        joined = t.new("keys", promoted(x.dtype, self.prefix.dtype))
         parts = "kv", "prefix"
-        out = t.op(joined, (x, t.prefix), (), lambda grad: [t.new(part, grad.dtype) for part in parts])
-        t.cache.append(out)
+        out = t.op(joined, (x, self.prefix), (), lambda grad: [t.new(part, grad.dtype) for part in parts])
+        self.cache.append(out)
         return out
 
     def _kernel(self, query: Value, key: Value, value: Value) -> tuple[Value, Value | None]:

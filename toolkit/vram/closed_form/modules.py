@@ -18,9 +18,11 @@ class Modules:
     def __init__(self, route: Route, tape: Operators) -> None:
         self.route, self.tape, self.traits = route, tape, route.traits
         self.angles = route.dtype  # the rotary embedding's
-        self.given: Value | None = None
+        self.given: Value | None = None  # what a layer gives back beside the stream
+        self.cache: list[Value] = []  # keys and values, of all layers
+        self.prefix = Value(None, "prefix", route.rest)
 
-    def norm(self, x: Value, width: str = "") -> Value:
+    def norm(self, x: Value) -> Value:
         """RMSNorm or LayerNorm of a row, or of each head."""
         t, route = self.tape, self.route
         weight = t.weight("norm", route.norms, route.full)

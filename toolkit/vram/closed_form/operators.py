@@ -17,12 +17,9 @@ def promoted(*dtypes: str) -> str:
 class Operators(Tape):
     """A tape that one writes on by calling torch's operators."""
 
-    def view(self, x: Value, width: str = "") -> Value:
-        """The same store under another name, or a part of it."""
-        out = Value(x.store, width or x.width, x.dtype)
-        if not width or width == x.width:
-            return self.op(out, (x,), (), lambda grad: (grad,))
-        return self.op(out, (x,))  # the part's gradient is laid into zeros
+    def view(self, x: Value, width: str) -> Value:
+        """A part of the same store, whose gradient is laid into zeros."""
+        return self.op(Value(x.store, width, x.dtype), (x,))
 
     def copy(self, x: Value) -> Value:
         """x.clone(), or .contiguous() where it is not; the gradient passes through."""
@@ -89,7 +86,7 @@ class Operators(Tape):
         self.foresee((x, y), saved)
         return self.op(self.new(x.width, promoted(x.dtype, y.dtype)), (x, y), saved)
 
-    def broadcast(self, x: Value, y: Value, first: bool = True) -> Value:
+    def broadcast(self, x: Value, y: Value) -> Value:
         """x times a smaller y: the gradient of y is made whole, then summed."""
         needs, width, small = (x.node is not None, y.node is not None), x.width, y.width
 
@@ -190,9 +187,7 @@ class Operators(Tape):
     def split(self, x: Value, widths: tuple[str, ...]) -> tuple[Value, ...]:
         """Views of one tensor; their gradients are laid together once all are there."""
         width = x.width
-        node_view = self.op(
-            Value(x.store, width, x.dtype), (x,), (), lambda grad: (self.new(width, grad.dtype),)
-        )
-        if node_view.node is not None and x.node is not None:
-            node_view.node.parts = []
-        return tuple(Value(x.store, part, x.dtype, node_view.node) for part in widths)
+        whole = self.op(Value(x.store, width, x.dtype), (x,), (), lambda grad: (self.new(width, grad.dtype),))
+        if whole.node is not None:
+            whole.node.parts = []
+        return tuple(Value(x.store, part, x.dtype, whole.node) for part in widths)

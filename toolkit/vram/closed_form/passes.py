@@ -40,13 +40,13 @@ class Passes(Layer):
         t.casts = {}
         del _last_output
         if self.route.held == "never":
-            self.held, t.cache = [], []
+            self.held, self.cache = [], []
         node, dtype = loss.node, loss.dtype
         del loss
         if node is not None:
             t.backward(node, t.new("none", dtype))
         if self.route.held == "backward":
-            self.held, t.cache = [], []
+            self.held, self.cache = [], []
         self.shared = []
         t.mark("end")
         return t
@@ -97,7 +97,7 @@ class Passes(Layer):
         if route.method == "PrefixTuning":
             table = t.weight("prefixtable", route.adapter, True)
             taken = t.op(t.new("prefixes", route.adapter), (table,))
-            t.prefix = t.copy(t.cast(taken, route.rest))
+            self.prefix = t.copy(t.cast(taken, route.rest))
         hidden = t.op(t.new("words", route.rest), (self.embedding,))
         if route.inputs_require_grad:
             kept: list[Any] = [hidden.store]  # it and its gradient live as long as the graph

@@ -121,8 +121,6 @@ class Tape:
         self.autocast, self.accumulates = autocast, accumulates
         self.grad_mode, self.recomputing = True, False
         self.region: Region | None = None
-        self.cache: list[Value] = []  # keys and values, of all layers
-        self.prefix = Value(None, "prefix", "fp32")
         self.casts: dict[int, tuple[Value, Value]] = {}  # of trained weights, kept until autocast ends
         self._order = 0
 
