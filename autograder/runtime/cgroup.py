@@ -95,7 +95,9 @@ def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(file)) from None
+        if (file.name, error.errno) != ("cpu.cfs_quota_us", errno.EINVAL):
+            raise OSError(error.errno, error.strerror, str(file)) from None
+        # v1 refuses a kernel more CPU than the grader has itself, and that limit holds.
 
 
 def _sweep(parent: Path) -> None:

@@ -209,6 +209,7 @@ def _stand_aside() -> None:
     if not child:
         return
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # the child, of the same user, may not write into it
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     signal.signal(signal.SIGINT, lambda *_: os.kill(child, signal.SIGINT))
     while True:
         ended, status = os.wait()
