@@ -21,7 +21,7 @@ from toolkit.methods import IA3, Adapter, Full, LoRA, Method, PrefixTuning, Prom
 from toolkit.models import Architecture
 from toolkit.plan import Optimizer, Plan
 from toolkit.vram import MeasureError, estimate, measure
-from toolkit.vram.gpus import GPU, gpu
+from toolkit.vram.gpus import GPU, GPUError, gpu
 
 HERE = Path(__file__).parent / "data" / "vram_measured_here.jsonl"
 MODELS = ("SmolLM2-135M", "SmolLM2-360M", "Qwen2.5-1.5B", "Llama-3.2-3B", "Qwen2.5-7B", "Llama-3.1-8B")
@@ -59,7 +59,7 @@ def main() -> None:
             print(json.dumps(_measured(Plan.from_dict(json.loads(sys.argv[1])))))
             return
         card = _card()
-    except MeasureError as error:
+    except (MeasureError, GPUError) as error:
         sys.exit(str(error))
     known = {json.dumps(line["plan"]) for line in lines()}
     for plan in plans(card):

@@ -68,8 +68,8 @@ class Efficient(torch.autograd.Function):
         """Gradients and, while they are made, sums in fp32."""
         query, key, value, *_ = ctx.saved_tensors
         batch, heads, length, width = query.shape
-        workspaces = [query.new_empty(batch, heads, -(-length // 32) * 32, dtype=torch.float32)]
         grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        workspaces = [query.new_empty(batch, heads, length, dtype=torch.float32)]
         if (
             query.dtype != torch.float32
         ):  # sums in fp32: of dQ always, of dK and dV where a head outgrows registers
@@ -205,10 +205,7 @@ class GroupedProduct(torch.autograd.Function):
 @contextlib.contextmanager
 def cuda_kernels(plan: Plan) -> Iterator[None]:
     """Inside, operators on CPU tensors keep and free what CUDA's would."""
-    from peft.tuners.lora import dora
     from transformers.integrations import moe
-
-    from toolkit.vram.live import dequantized
 
     fused, fallback = moe._grouped_mm, lacks_grouped_products(plan)
 
@@ -223,7 +220,6 @@ def cuda_kernels(plan: Plan) -> Iterator[None]:
             patch.object(functional, "scaled_dot_product_attention", attention(plan)),
             patch.object(torch.Tensor, "item", lambda tensor: 1.0),  # optimizers read norms and steps
             patch.object(torch, "is_autocast_enabled", _autocast_enabled),
-            patch.object(dora, "dequantize_module_weight", dequantized),
             patch.object(moe, "_grouped_mm", grouped),
             unpacked(),
             _packaged(plan),

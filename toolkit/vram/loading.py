@@ -3,14 +3,15 @@
 In order (transformers, core_model_loading.py): `caching_allocator_warmup` takes the model's packed size at
 once and lets it go; the checkpoint's tensors come sorted by name, each 4-bit one beside the 16-bit weight
 that it is made of; peft's `prepare_model_for_kbit_training` makes fp32 copies one by one, and from 0.20 on
-empties the cache; adapters come last. transformers 5.0 to 5.3 load with four threads while the main one
-quantizes, so that the number of 16-bit weights on the card at a time is a matter of timing: `SCHEDULES`.
-Later versions load in order, yet published repeats of one run still differ by 20 MiB.
+empties the cache; adapters come last. transformers 5.0 to 5.3 load with four threads (GLOBAL_WORKERS) while
+the main one quantizes, so that the number of 16-bit weights on the card at a time is a matter of timing:
+`SCHEDULES` samples it. From 5.4 on a tensor to quantize is loaded after the one before it is done.
 """
 
 from __future__ import annotations
 
 import heapq
+import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -20,17 +21,27 @@ from toolkit.vram.live import constants
 from toolkit.vram.trace import EMPTY_CACHE, Block, Event, Trace
 
 WARMUP_SINCE, EMPTIES_SINCE = (4, 50), (0, 20)  # transformers, peft
+THREADED_SINCE, THREADED_UNTIL = (5, 0), (5, 4)  # transformers
+JITTER = 0.2  # how far a tensor's time to load is from its bytes: sigma of its logarithm
 
 
 class Schedule(NamedTuple):
-    """Threads that load, and how long quantizing a tensor takes, in units of its loading by one of them."""
+    """Threads that load, how long quantizing a tensor takes in units of its loading by one of them, and the
+    seed of what chance adds to both."""
 
     threads: int
     quantizing: float
+    seed: int = 0
 
 
 IN_ORDER = Schedule(1, 0.0)  # each tensor after the one before it
-SCHEDULES = (IN_ORDER, Schedule(4, 0.0), Schedule(4, 0.1), Schedule(4, 0.3))
+SCHEDULES = tuple(Schedule(4, quantizing, seed) for quantizing in (0.0, 0.1, 0.3) for seed in range(8))
+
+
+def schedules(plan: Plan) -> tuple[Schedule, ...]:
+    """The orders in which this plan's libraries may load it."""
+    threaded = THREADED_SINCE <= plan.transformers_version < THREADED_UNTIL
+    return SCHEDULES if plan.quantized and threaded else (IN_ORDER,)
 
 
 class Arrival(NamedTuple):
@@ -92,13 +103,14 @@ class Loading:
 
 def _timetable(sizes: list[int], schedule: Schedule) -> Iterator[tuple[float, int, int]]:
     """(time, 1, index) where a tensor begins to load, (time, 0, index) where it has been dealt with."""
+    chance = random.Random(schedule.seed)
     threads, main = [0.0] * schedule.threads, 0.0
     for index, size in enumerate(sizes):
-        begun = heapq.heappop(threads)
+        begun, takes = heapq.heappop(threads), size * chance.lognormvariate(0, JITTER)
         yield begun, 1, index
-        main = max(main, begun + size) + schedule.quantizing * size
+        main = max(main, begun + takes) + schedule.quantizing * size * chance.lognormvariate(0, JITTER)
         yield main, 0, index
-        heapq.heappush(threads, begun + size)
+        heapq.heappush(threads, begun + takes)
 
 
 def _arrival(name: str, parameter: Any, plan: Plan, trace: Trace) -> Arrival:

@@ -17,8 +17,9 @@ def measure(plan: Plan, device: str = "cuda") -> Memory:
     """Run two steps with random weights and measure the second. Bytes; all three intervals are points.
 
     On "cuda" the peaks are `torch.cuda`'s own counters and `process` is what the driver has given out; the
-    parts come from following every storage. On "cpu" the peaks are those of the followed storages. Raises
-    MeasureError where there is no such device or not memory enough.
+    parts come from following every storage. 4-bit weights are made packed, so `reserved` lacks what loading
+    them from a checkpoint leaves in the allocator (`simulate` has it). On "cpu" the peaks are those of the
+    followed storages. Raises MeasureError where there is no such device or not memory enough.
     """
     import torch
 
@@ -31,7 +32,6 @@ def measure(plan: Plan, device: str = "cuda") -> Memory:
     trace = Trace()
     if device == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
     try:
         run(plan, build(plan), trace, device)
     except torch.OutOfMemoryError:

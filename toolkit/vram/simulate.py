@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import median_low
 from typing import Any
+from unittest.mock import patch
 
 from toolkit.plan import Plan, PlanError
-from toolkit.vram.estimate import SEGMENTS
 from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
 from toolkit.vram.memory import Interval, Memory
 from toolkit.vram.static import SMALLEST_PAGED
@@ -17,10 +18,9 @@ def simulate(plan: Plan) -> Memory:
     """Trace the plan's training step. Needs torch, transformers and peft; takes seconds, whatever the size.
 
     `allocated` is the peak of the live tensors as PyTorch's allocator counts them, `reserved` what that
-    allocator took from the card, both from a replay of the trace. With 4-bit weights `reserved` depends on
-    the order in which loading threads happened to run: `value` is that of loading in order, `low` and `high`
-    the ends over `loading.SCHEDULES`, and some segments on either side. Raises PlanError for what the
-    installed transformers cannot show.
+    allocator took from the card, both from a replay of the trace. Where threads load 4-bit weights (see
+    `loading`) both depend on timing: they are median and ends over the sampled orders. Raises PlanError for
+    what the installed transformers cannot show.
     """
     from torch._subclasses import FakeTensorMode
 
@@ -36,7 +36,7 @@ def simulate(plan: Plan) -> Memory:
     allocated, reserved = _replayed(plan, trace, loading)
     low, high = gpu(plan.gpu).context if plan.gpu else UNKNOWN_CONTEXT
     process = Interval(reserved.low + low, reserved.value + (low + high) // 2, reserved.high + high)
-    return Memory("simulate", moments(trace), Interval(allocated, allocated, allocated), reserved, process)
+    return Memory("simulate", moments(trace), allocated, reserved, process)
 
 
 def _check(plan: Plan) -> None:
@@ -47,44 +47,45 @@ def _check(plan: Plan) -> None:
         )
 
 
-def _replayed(plan: Plan, trace: Any, loading: Any) -> tuple[int, Interval]:
-    """Peak allocated, and reserved as an interval where the order of loading is a matter of timing."""
+def _replayed(plan: Plan, trace: Any, loading: Any) -> tuple[Interval, Interval]:
+    """Peaks of allocated and reserved, over the orders in which the model may have been loaded."""
     from toolkit.vram.allocator import replay
-    from toolkit.vram.loading import IN_ORDER, SCHEDULES
+    from toolkit.vram.loading import schedules
 
     card, steps = gpu(plan.gpu) if plan.gpu else None, trace.events[loading.size :]
     limit = card.memory - card.context[0] if card else None
     second = next(i for i, moment in trace.marks if moment == "second") - loading.size
     peaks: list[tuple[int, int]] = []
-    for schedule in SCHEDULES if plan.quantized else (IN_ORDER,):
+    for schedule in schedules(plan):
         events = loading.events(schedule)
         peaks.append(replay([*events, *steps], len(events) + second, limit))
-    allocated, reserved = peaks[0]  # in order
-    if not plan.quantized:
-        return allocated, Interval(reserved, reserved, reserved)
-    others = [peak for _, peak in peaks]
-    return allocated, Interval(max(allocated, min(others) - SEGMENTS), reserved, max(others) + SEGMENTS)
+    allocated, reserved = (Interval(min(p), median_low(p), max(p)) for p in zip(*peaks, strict=True))
+    return allocated, reserved
 
 
 def run(plan: Plan, model: Any, trace: Any, device: str = "cpu") -> Any:
-    """Train two steps under `trace`; gives back how the model was loaded."""
+    """Train two steps under `trace`; gives back how the model was loaded. CUDA's peaks are the second's."""
     import torch
+    from peft.tuners.lora import dora
 
     from toolkit.vram.fused import fused
-    from toolkit.vram.live import materialize
+    from toolkit.vram.live import dequantized, materialize
     from toolkit.vram.loading import Loading
     from toolkit.vram.step import optimizer_of, run_step
 
     materialize(model, device)
     optimizer = optimizer_of(model, plan)
     held: list[Any] = []
-    with trace, fused(plan, model):
+    by_dora = patch.object(dora, "dequantize_module_weight", dequantized)
+    with trace, fused(plan, model), by_dora:
         loading = Loading(model, plan, trace)
         ids = torch.zeros(plan.batch, plan.seq_len, dtype=torch.long, device=device)
         trace.label([ids], "batch")
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
         _states(optimizer, plan, trace)
         trace.mark("second")
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         run_step(model, optimizer, ids, plan, trace.mark, device, held)
     return loading
 

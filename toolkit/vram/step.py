@@ -15,6 +15,7 @@ from toolkit.plan import Plan
 from toolkit.vram.live import DTYPES
 
 CHUNK = 256  # tokens whose logits exist at a time (trl's chunked_nll)
+ANGLES_UNTIL = (5, 19)  # transformers: before it a product makes the rotary embedding's angles
 
 
 def optimizer_of(model: torch.nn.Module, plan: Plan) -> torch.optim.Optimizer:
@@ -157,6 +158,13 @@ def _inside(model: Any, plan: Plan) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def _angles(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A forward's first product, and so where cuBLAS takes its workspace."""
+    positions = kwargs.get("position_ids", args[-1]).float()
+    with torch.autocast(positions.device.type, enabled=False):
+        _ = module.inv_freq.float()[None, :, None].expand(len(positions), -1, 1) @ positions[:, None]
+
+
 def _forward(
     model: Any, ids: torch.Tensor, plan: Plan, mark: Callable[[str], None], device: str
 ) -> tuple[Any, torch.Tensor]:
@@ -177,6 +185,9 @@ def _forward(
         head.forward = lambda hidden: hidden
     elif plan.transformers_version < (4, 46):  # the model itself made its logits fp32
         hooks.append(head.register_forward_hook(lambda module, inputs, logits: logits.float()))
+    if plan.transformers_version < ANGLES_UNTIL:
+        rotary = (module for module in base.modules() if hasattr(module, "inv_freq"))
+        hooks += [module.register_forward_pre_hook(_angles, with_kwargs=True) for module in rotary]
     base.loss_function = loss
     try:
         with autocast(plan, device):

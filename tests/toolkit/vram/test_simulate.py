@@ -1,9 +1,13 @@
 """The simulation against tensors that exist, and against torch's own accounts."""
 
+import weakref
+
 import pytest
 import torch
+import transformers
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from toolkit.methods import Full, LoRA, QLoRA
@@ -25,6 +29,7 @@ REAL = {
     "lora, eager": plan(attention="eager"),
     "full, sgd": plan(Full(), optimizer="sgd"),
     "lora, chunked": plan(loss="chunked"),
+    "qlora, dora": plan(QLoRA(use_dora=True)),
 }
 
 
@@ -109,23 +114,58 @@ def test_dropout_keeps_a_byte_a_value_in_the_recomputation_too():
 
 
 def test_four_bit_weights_come_in_the_checkpoints_order_beside_their_16_bit_ones():
-    """By hand, two threads, sizes 4, 2, 2: the second is there at 2, as the third begins, the first at 4."""
-    assert sorted(_timetable([4, 2, 2], Schedule(2, 0.0))) == [
-        (0.0, 1, 0),
-        (0.0, 1, 1),
-        (2.0, 1, 2),
-        (4.0, 0, 0),
-        (4.0, 0, 1),
-        (4.0, 0, 2),
-    ]
+    """Two threads: the first two begin at once, the third when one is free, and all end in order."""
+    events = sorted(_timetable([4, 2, 2], Schedule(2, 0.0)))
+    assert events[:2] == [(0.0, 1, 0), (0.0, 1, 1)]
+    assert [index for _, stage, index in events if not stage] == [0, 1, 2]
+    begun = next(time for time, stage, index in events if (stage, index) == (1, 2))
+    assert begun < next(time for time, stage, index in events if (stage, index) == (0, 0))
     in_order = [(stage, index) for _, stage, index in sorted(_timetable([4, 2, 2], IN_ORDER))]
     assert in_order == [(1, 0), (0, 0), (1, 1), (0, 1), (1, 2), (0, 2)]
 
 
-def test_reserved_of_four_bit_weights_is_an_interval_and_of_others_a_point():
-    low, value, high = simulate(GRID["qlora, kbit"]).reserved
-    assert low < value < high
-    assert len(set(simulate(GRID["lora"]).reserved)) == 1
+def test_the_installed_loader_holds_one_16_bit_weight_at_a_time(tmp_path):
+    """transformers' own loading of a checkpoint, followed: what `IN_ORDER` says of it."""
+    config = transformers.LlamaConfig(
+        hidden_size=64, num_attention_heads=4, intermediate_size=160, num_hidden_layers=2, vocab_size=96
+    )
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    four_bit = transformers.BitsAndBytesConfig(load_in_4bit=True)
+    alive, most = weakref.WeakSet(), []
+
+    class Follow(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            loads = func is torch.ops.aten._to_copy.default and out.dtype == torch.float16
+            if loads and out.shape == (64, 64):
+                alive.add(out.untyped_storage())
+                most.append(len(alive))
+            return out
+
+    with Follow():
+        transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path, dtype=torch.float16, quantization_config=four_bit, device_map={"": "cpu"}
+        )
+    assert most == [1] * 4 * 2  # q, k, v and o of two layers
+
+
+def test_cublas_takes_its_workspace_at_the_angles_of_an_older_rotary_embedding():
+    """transformers 5.18 multiplies matrices there; from 5.19 on a layer's first product is the first."""
+
+    def taken(version: str) -> int:
+        trace, wanted = Trace(workspace=2**20), plan(transformers=version)
+        with FakeTensorMode(), unpacked():
+            run(wanted, build(wanted), trace)
+        return next(i for i, (block, _) in enumerate(trace.events) if block.part == "workspaces")
+
+    assert taken("5.18") < taken("5.19")
+
+
+def test_reserved_is_an_interval_where_threads_load_four_bit_weights_and_a_point_elsewhere():
+    threaded = simulate(GRID["qlora, kbit"].change(transformers="5.0"))
+    assert threaded.reserved.low < threaded.reserved.high
+    for name in ("qlora, kbit", "lora"):
+        assert len(set(simulate(GRID[name]).reserved)) == 1
 
 
 def test_a_4_bit_mixture_before_transformers_5_is_refused():

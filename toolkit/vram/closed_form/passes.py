@@ -39,11 +39,9 @@ class Passes(Layer):
         loss = self._forward()
         t.casts = {}
         del _last_output
-        node, dtype = loss.node, loss.dtype
         if self.route.held == "never":
             self.held, self.cache = [], []
-        else:  # the output has the loss too, and with it the graph
-            self.held.append(loss)
+        node, dtype = loss.node, loss.dtype
         del loss
         if node is not None:
             t.backward(node, t.new("none", dtype))
