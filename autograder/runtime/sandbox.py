@@ -217,10 +217,11 @@ def _make_scratch(policy: Policy, owner: int, stage: Path, content: Path | None)
 
 
 def _copy_plain(content: Path, home: Path) -> None:
-    """The lesson's own files, without links and without notebooks, which hold the hidden tests."""
+    """The lesson's own files; no links, and no notebook in any form, for it holds the hidden tests."""
+    notebooks = {path.stem for path in content.glob("*.ipynb")}
     for entry in os.scandir(content):
         if entry.is_dir(follow_symlinks=False):
             (home / entry.name).mkdir()
             _copy_plain(Path(entry.path), home / entry.name)
-        elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(".ipynb"):
+        elif entry.is_file(follow_symlinks=False) and Path(entry.name).stem not in notebooks:
             shutil.copyfile(entry.path, home / entry.name)

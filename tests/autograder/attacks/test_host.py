@@ -194,6 +194,23 @@ def test_a_kernel_leaves_nothing_for_the_next(tmp_path):
     assert walled.run(read) == ["[] [False, False, False]"]
 
 
+def test_no_form_of_the_lessons_notebook_is_in_the_home(tmp_path):
+    """Some keep a notebook as a script or a text beside it, solutions and hidden tests in all of them."""
+    configure(Config(), tmp_path)
+    content = tmp_path / "01_soma"
+    for name in (
+        "01_soma.ipynb",
+        "01_soma.py",
+        "01_soma.md",
+        ".ipynb_checkpoints/01_soma-checkpoint.ipynb",
+        "d.csv",
+    ):
+        (content / name).parent.mkdir(parents=True, exist_ok=True)
+        (content / name).write_text("x")
+    seen = "import os; print(sorted(name for *_, names in os.walk('.') for name in names if name[0] in '0d'))"
+    assert walled.run(seen, cwd=str(content)) == ["['d.csv']"]
+
+
 def test_two_kernels_at_a_time_do_not_meet(tmp_path):
     """Neither by abstract sockets nor by System V shared memory nor in /dev/shm."""
     configure(Config(), tmp_path)

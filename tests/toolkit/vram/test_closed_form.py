@@ -73,6 +73,15 @@ MENDED = {
     "an output held until the next": plan(hold_output="next", use_cache=True),
     "an output held through the step, accumulating": plan(hold_output="step", accumulation=4),
     "old bitsandbytes and a held output": plan(QLoRA(), bitsandbytes="0.43.1", hold_output="next"),
+    "old bitsandbytes, and an output that holds its loss": plan(
+        QLoRA(), bitsandbytes="0.43.1", hold_output="next", loss="chunked"
+    ),
+    "cached keys lie as a product wants them": plan(attention="eager", use_cache=True).change(
+        model=architecture(num_key_value_heads=8)
+    ),
+    "autocast's copies of a fused loss's head": plan(
+        Full(), dtype="fp32", autocast=True, loss="fused", optimizer="adamw_fused"
+    ),
     "logits shifted, of several sequences": plan(transformers="4.48", loss="no_upcast"),
     "logits shifted, of one": plan(transformers="4.48", batch=1),
     "logits made fp32 by the model": plan(transformers="4.45"),

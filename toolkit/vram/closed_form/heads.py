@@ -130,8 +130,10 @@ class Heads(Modules):
 
     def _folded(self, x: Value, keys: bool = False) -> Value:
         """Heads and sequences as one dimension, for a batched product: a copy where heads lie inside rows, as
-        they do but in repeated keys and values."""
-        return self.tape.copy(x) if self.route.several and not (keys and self.route.grouped) else x
+        they do but in keys and values that were repeated or cached."""
+        route = self.route
+        laid_out = keys and (route.grouped or route.cached or route.method == "PrefixTuning")
+        return self.tape.copy(x) if route.several and not laid_out else x
 
     def _eager(self, query: Value, key: Value, value: Value) -> tuple[Value, Value]:
         t, route = self.tape, self.route

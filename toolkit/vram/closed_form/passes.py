@@ -39,9 +39,11 @@ class Passes(Layer):
         loss = self._forward()
         t.casts = {}
         del _last_output
+        node, dtype = loss.node, loss.dtype
         if self.route.held == "never":
             self.held, self.cache = [], []
-        node, dtype = loss.node, loss.dtype
+        else:  # the output has the loss too, and with it the graph
+            self.held.append(loss)
         del loss
         if node is not None:
             t.backward(node, t.new("none", dtype))
