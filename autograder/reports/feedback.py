@@ -30,7 +30,7 @@ class FeedbackPage(HTMLExporter):  # type: ignore[misc]
 
     def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kw: Any) -> Any:
         """As the grandparent's, with the filter that the parent sets for each notebook."""
-        self.register_filter("highlight_code", Highlight2HTML(pygments_lexer="python", parent=self))  # type: ignore[no-untyped-call]
+        self.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self))  # type: ignore[no-untyped-call]
         return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
 
 
