@@ -60,17 +60,14 @@ class Formula:
         labels = ["recompute"] * len(tape.stores)
         for place, number in enumerate(tape.events):
             if number < 0:
-                if place > loss and labels[~number] == "forward":
-                    labels[~number] = "activations"
+                if place < loss:  # gone before the forward was over
+                    labels[~number] = "recompute"
             elif place < loss:
-                labels[number] = "forward"
+                labels[number] = "activations"
             elif place < backward:
                 labels[number] = "logits"
-        for number, label in enumerate(labels):
-            if number in gradients:
-                labels[number] = "gradients"
-            elif label == "forward":
-                labels[number] = "recompute"
+        for number in gradients:
+            labels[number] = "gradients"
         return labels
 
     def _lasting(self, given: int, out: int) -> tuple[list[int], ...]:

@@ -195,8 +195,7 @@ class Passes(Layer):
             head.node.uses += len(rows) - 1
 
         def chunk(states: Value) -> Value:
-            logits = t.linear(states, head, "chunk")
-            return self._entropy(t.cast(logits, "fp32"))
+            return self._entropy(t.cast(t.linear(states, head, "chunk"), "fp32"))
 
         losses = [t.checkpoint(chunk, part, False) for part in rows]
         return t.op(t.new("none", "fp32"), losses, (), lambda grad: [grad] * len(rows))
