@@ -45,7 +45,7 @@ def test_a_plan_too_large_crosses_the_line():
     assert max(left + width for left, _, width in bars(svg)) > line
 
 
-@pytest.mark.parametrize("batch", [1, 10**3, 10**9, 10**15])
+@pytest.mark.parametrize("batch", [1, 10**3, 10**9, 2**31 - 1])
 def test_the_scale_has_a_few_marks_at_any_size(batch):
     svg = chart(estimate(SMALL.change(batch=batch)), gpu("T4"), "pt")
     assert 2 <= svg.count('class="grid"') <= 9
