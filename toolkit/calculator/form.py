@@ -120,8 +120,11 @@ def _with_method(plan: Plan, kind: str) -> Plan:
 
 def _ia3(model: Architecture) -> IA3:
     qkv = [name.rpartition(".")[2] for name in model.traits.qkv]
-    down = model.traits.mlp_out.rpartition(".")[2]
-    return IA3(targets=(*qkv[-2:], down), feedforward=(down,))
+    out = model.traits.mlp_out
+    down = (
+        (out.rpartition(".")[2],) if any(x.matches(out) for x in model.linears()) else ()
+    )  # not in mixtures
+    return IA3(targets=(*qkv[-2:], *down), feedforward=down)
 
 
 def _target_sets(plan: Plan) -> list[str]:
