@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from statistics import median_low
 from typing import Any
-from unittest.mock import patch
 
 from toolkit.plan import Plan, PlanError
 from toolkit.vram.gpus import GPU, UNKNOWN_CONTEXT, gpu
@@ -65,6 +64,8 @@ def _replayed(plan: Plan, trace: Any, loading: Any) -> tuple[Interval, Interval]
 
 def run(plan: Plan, model: Any, trace: Any, device: str = "cpu") -> Any:
     """Train two steps under `trace`; gives back how the model was loaded. CUDA's peaks are the second's."""
+    from unittest.mock import patch  # brings asyncio along
+
     import torch
     from peft.tuners.lora import dora
 
