@@ -106,9 +106,10 @@ class WalledProvisioner(KernelProvisionerBase):  # type: ignore[misc]
 
     def _watch(self, walled: Walled) -> None:
         """End a kernel that makes this process grow: ZMQ takes a message of any number of parts."""
-        most = psutil.Process().memory_info().rss + self.growth
+        own = psutil.Process()
+        most = own.memory_info().rss + self.growth
         while walled.exit_code is None:
-            if psutil.Process().memory_info().rss > most:
+            if own.memory_info().rss > most:
                 walled.end()
             time.sleep(WATCH_SECONDS)
 
