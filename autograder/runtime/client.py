@@ -177,7 +177,8 @@ class Walled:
     def signal(self, number: int) -> None:
         """Send a signal to process 1 in there."""
         if self.poll() is None:
-            self.connection.send(json.dumps({"signal": number}).encode())
+            with contextlib.suppress(OSError):  # its end is under way
+                self.connection.send(json.dumps({"signal": number}).encode())
 
     def kill(self) -> None:
         """End it and everything that it started; comes back when all are dead."""

@@ -1,5 +1,7 @@
 """What the sandbox needs of a machine is tried, and its absence refused."""
 
+import signal
+
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +18,14 @@ def test_this_machine_gives_all_protections():
 def test_what_cannot_be_given_is_refused_with_the_reason():
     with pytest.raises(Refusal, match=r"autograder doctor"):
         Walled("probe", default_policy(read_only=("/nowhere",)))
+
+
+def test_a_signal_to_what_is_ending_is_no_error():
+    walled = Walled("judge", default_policy(), [0], [])
+    walled.end()
+    walled.signal(signal.SIGKILL)
+    walled.kill()
+    assert walled.poll() is not None
 
 
 def test_only_what_exists_can_be_waived(monkeypatch):
