@@ -19,7 +19,8 @@ from rich.table import Table
 from toolkit import catalogue
 from toolkit.methods import IA3, Adapter, Full, LoRA, Method, MethodError, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
-from toolkit.plan import PRESETS, Plan, PlanError, preset
+from toolkit.plan import Plan, PlanError
+from toolkit.presets import PRESETS, preset
 from toolkit.vram import estimate, simulate
 from toolkit.vram.memory import GIB, Memory
 

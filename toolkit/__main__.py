@@ -45,16 +45,16 @@ def vram(
     english: Annotated[bool, typer.Option("--english", help="in English")] = False,
 ) -> None:
     """Diz se um ajuste fino cabe na GPU, e o que fazer se não couber."""
-    from toolkit import plan as plans
     from toolkit.calculator import terminal
     from toolkit.models import Architecture
+    from toolkit.presets import preset as preset_plan
     from toolkit.vram.fit import fit
     from toolkit.vram.sharding import shard
 
     switches = {"batch": batch, "seq_len": seq_len, "gpu": gpu, **_switches(switch or [])}
     if method not in METHODS:
         raise UsageError(f"--method deve ser um de {', '.join(METHODS)}; recebi {method!r}.")
-    plan = plans.preset(preset, Architecture.from_config(model), METHODS[method](rank), **switches)
+    plan = preset_plan(preset, Architecture.from_config(model), METHODS[method](rank), **switches)
     result = fit(plan, gpu)
     shared = shard(plan, cards, strategy) if cards != 1 else None  # type: ignore[arg-type]
     if json:

@@ -8,7 +8,8 @@ import pytest
 
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
-from toolkit.plan import PRESETS, Plan, PlanError, preset
+from toolkit.plan import Plan, PlanError
+from toolkit.presets import PRESETS, preset
 
 LLAMA = Architecture("llama", 512, 4, 8, 4, 64, 1408, 8192, 2048)
 

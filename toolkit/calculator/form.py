@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args, get_type_hints
 from toolkit import catalogue
 from toolkit.methods import ALL_LINEAR, IA3, Adapter, Full, LoRA, Method, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
-from toolkit.plan import PRESETS, Plan, preset
+from toolkit.plan import Plan
+from toolkit.presets import PRESETS, preset
 from toolkit.vram.gpus import gpu, gpus
 
 Kind = Literal["select", "integer", "check", "text"]

@@ -8,7 +8,8 @@ from toolkit import catalogue
 from toolkit.calculator.code import code
 from toolkit.methods import IA3, Adapter, Full, LoRA, PrefixTuning, PromptTuning, QLoRA
 from toolkit.models import Architecture
-from toolkit.plan import PRESETS, Plan, preset
+from toolkit.plan import Plan
+from toolkit.presets import PRESETS, preset
 
 METHODS = [
     Full(),

@@ -9,7 +9,8 @@ from toolkit.calculator.form import FIELDS, edit
 from toolkit.calculator.session import Session, first_plan
 from toolkit.methods import IA3, LoRA, QLoRA
 from toolkit.models import Architecture
-from toolkit.plan import PRESETS, Plan
+from toolkit.plan import Plan
+from toolkit.presets import PRESETS
 from toolkit.vram.gpus import gpus
 
 KINDS = ("Full", "LoRA", "QLoRA", "PrefixTuning", "PromptTuning", "IA3", "Adapter")
